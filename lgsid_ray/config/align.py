@@ -1,0 +1,72 @@
+"""Reward model (Eq 1-4), preference pairs (Eq 5), G-DPO (Eq 6-8)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lgsid_ray.config.base import Section
+
+
+class TrainerConfig(Section):
+    """How a training loop is spread: Ray Train workers with DeepSpeed inside."""
+
+    workers: int = Field(default=2, ge=1)
+    gpus_per_worker: float = Field(default=0, ge=0)
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    checkpoint_steps: int = Field(default=50, ge=1)
+    max_failures: int = Field(default=2, ge=0)
+
+
+class RewardConfig(Section):
+    """The reward model R (Eq 2-4)."""
+
+    input: Literal["single", "pair"] = "pair"
+    loss: Literal["wbce", "listnet", "literal", "pointwise"] = "wbce"
+    hidden: int = Field(default=256, ge=1)
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the anchors on which the gate judges."""
+    allow_chance: bool = False
+    """Go on even when the held-out ranking is no better than chance."""
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+
+
+class PreferenceConfig(Section):
+    """Which (anchor, i+, i-) triples G-DPO sees (Eq 5, D_mix)."""
+
+    triples: int = Field(default=4000, ge=1)
+    collaborative: float = Field(default=0.3, ge=0, le=1)
+    """Share of triples whose i+ is a co-visited item (D_dc); the rest is near (D_gc)."""
+    hard: float = Field(default=0.5, ge=0, le=1)
+    """Share of i- drawn just outside the anchor's location."""
+    threshold: int | None = Field(default=None, ge=1)
+    """s_th of Eq 5 as a count; None: by `quantile`."""
+    quantile: float = Field(default=0.5, ge=0, lt=1)
+    max_history: int = Field(default=200, ge=2)
+    """Only a user's latest events count towards co-occurrence."""
+
+
+class AlignConfig(Section):
+    """G-DPO (Eq 6-8)."""
+
+    beta: float = Field(default=1.0, gt=0)
+    """β of Eq 6."""
+    lambda_: float | Literal["auto"] = Field(default="auto", alias="lambda")
+    """λ of Eq 8, or `auto`: a dual variable that holds the semantic floor."""
+    floor: float = Field(default=0.97, gt=0, le=1)
+    """Semantic floor of λ = auto: share of origin's Similarity@5 to keep."""
+    similarity: Literal["infonce", "anchor", "literal"] = "infonce"
+    """Form of the regulariser (Eq 7)."""
+    steps: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=16, ge=2)
+    """Triples a step, over all workers."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    lora_rank: int = Field(default=8, ge=1)
+    lora_alpha: int = Field(default=16, ge=1)
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    lora_targets: list[str] = ["key", "value"]
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)

@@ -1,0 +1,82 @@
+"""Where items and interactions come from, how columns map, how the splits are drawn."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lgsid_ray.config.base import Section
+
+Format = Literal["auto", "parquet", "csv", "tsv", "jsonl"]
+Datum = Literal["wgs84", "gcj02", "bd09"]
+
+
+class TableSource(Section):
+    """One input table: files, their format, and which of their columns is which of ours."""
+
+    path: str
+    """File, directory, glob or fsspec URI. `${NAME}` is replaced from the environment."""
+    format: Format = "auto"
+    """`auto` goes by the file name; .gz and .zip are opened."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Ours to theirs, for example `{item_id: venue, lat: latitude}`. Unmapped ones keep their name."""
+    constants: dict[str, str | float | int] = Field(default_factory=dict)
+    """Columns with one value for the whole table, for example `{province: Texas}`."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """CSV only; None: comma, or tab for `tsv`."""
+    header: list[str] | None = None
+    """Column names of a CSV that has no header line."""
+
+
+class FileSource(Section):
+    """A real catalogue and, if there is one, its interaction log."""
+
+    kind: Literal["files"] = "files"
+    items: TableSource
+    interactions: TableSource | None = None
+    datum: Datum = "wgs84"
+    """Datum of the input coordinates; everything inside is WGS-84."""
+    max_items: int | None = Field(default=None, ge=1)
+    """Seeded sub-sample of the accepted items; None keeps all."""
+
+
+class WorldSource(Section):
+    """The synthetic local-life world: real towns, brand chains, users who choose by distance and taste."""
+
+    kind: Literal["world"] = "world"
+    items: int = Field(default=3000, ge=1)
+    users: int = Field(default=1500, ge=0)
+    events_per_user: int = Field(default=30, ge=1)
+    countries: list[str] = Field(default_factory=lambda: ["US"])
+    """ISO country codes whose towns make the map."""
+    towns: int = Field(default=60, ge=1)
+
+
+class SplitConfig(Section):
+    """Which items alignment never sees, and which events the recommenders are tested on."""
+
+    held_place: float = Field(default=0.2, ge=0, lt=0.5)
+    """Share of items held out by whole districts."""
+    held_random: float = Field(default=0.2, ge=0, lt=0.5)
+    """Share of items held out at random."""
+    time_valid: float = Field(default=0.1, gt=0, lt=0.5)
+    time_test: float = Field(default=0.1, gt=0, lt=0.5)
+    """Shares of the events, latest last, for the rankers' time split."""
+
+
+class CatalogueConfig(Section):
+    """The catalogue stage."""
+
+    source: Annotated[FileSource | WorldSource, Field(discriminator="kind")] = Field(
+        default_factory=WorldSource
+    )
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    seed: int = Field(default=0, ge=0)
+    """Of the world, the sub-sample and the splits; the run's own seed is everything after."""
+    max_quarantine: float = Field(default=0.5, ge=0, le=1)
+    """Refuse to go on when a larger share of the rows is quarantined."""
+
+    @model_validator(mode="after")
+    def _enough_is_left(self) -> "CatalogueConfig":
+        if self.split.held_place + self.split.held_random >= 0.8:
+            raise ValueError("split.held_place + split.held_random must stay below 0.8")
+        return self

@@ -1,0 +1,26 @@
+"""The search, and the resources a run may use."""
+
+from pydantic import Field
+
+from lgsid_ray.config.base import Section
+
+
+class TuneConfig(Section):
+    """Search over λ and codebook sizes."""
+
+    trials: int = Field(default=8, ge=1)
+    concurrent: int = Field(default=1, ge=1)
+    lambdas: tuple[float, float] | None = None
+    """Log-uniform range of λ; None leaves λ alone."""
+    first_level: list[int] = [16, 32, 64, 128]
+    later_levels: list[int] = [16, 32, 64]
+
+
+class RayConfig(Section):
+    """Resources: never part of a fingerprint, they do not change a result."""
+
+    address: str | None = None
+    """None: the cluster of RAY_ADDRESS if set, else a local one."""
+    cpus: int | None = Field(default=None, ge=1)
+    object_store_mb: int = Field(default=512, ge=80)
+    dashboard: bool = False

@@ -1,0 +1,33 @@
+"""Prompts and the language model that embeds them."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lgsid_ray.config.base import Section
+
+
+class PromptConfig(Section):
+    """Templates of METHOD's P = [P_content, P_location]; a field that is null drops out with its clause."""
+
+    content: list[str] = ["{name}", "brand {brand}", "{category_1}", "{category_2}", "price {price}"]
+    location: list[str] = ["district {district}", "city {city}", "province {province}"]
+    separator: str = ", "
+
+
+class EncoderConfig(Section):
+    """The embedding model and how it is run."""
+
+    kind: Literal["hf", "random_projection"] = "hf"
+    """`random_projection` hashes words into random vectors: no meaning, for load tests only."""
+    model: str = "minilm"
+    """`minilm` (packaged, offline), a Hugging Face name, or a local path."""
+    pooling: Literal["mean", "cls", "last"] = "mean"
+    dimension: int | None = Field(default=None, ge=8)
+    """Only for `random_projection`; a language model has its own."""
+    max_tokens: int = Field(default=128, ge=8)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int = Field(default=64, ge=1)
+    actors: int = Field(default=2, ge=1)
+    gpus_per_actor: float = Field(default=0, ge=0)
+    prompt: PromptConfig = Field(default_factory=PromptConfig)

@@ -1,0 +1,150 @@
+"""The root of the tree, and how it is read, overridden and printed."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from lgsid_ray.config.align import AlignConfig, PreferenceConfig, RewardConfig
+from lgsid_ray.config.base import Section
+from lgsid_ray.config.catalogue import CatalogueConfig
+from lgsid_ray.config.encoder import EncoderConfig
+from lgsid_ray.config.evaluate import EvaluateConfig, ReportConfig
+from lgsid_ray.config.cluster import RayConfig, TuneConfig
+from lgsid_ray.config.recommend import GenerateConfig, RankConfig
+from lgsid_ray.config.sampling import SamplingConfig
+from lgsid_ray.config.tokenizer import TokenizerConfig
+from lgsid_ray.errors import ConfigError
+
+CONFIG_VERSION = 1
+
+
+class RunConfig(Section):
+    """Everything a run depends on. `lgsid config show` prints it with its defaults."""
+
+    version: Literal[1] = CONFIG_VERSION
+    """Version of this tree's layout."""
+    seed: int = Field(default=0, ge=0)
+    catalogue: CatalogueConfig = Field(default_factory=CatalogueConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    reward: RewardConfig = Field(default_factory=RewardConfig)
+    preference: PreferenceConfig = Field(default_factory=PreferenceConfig)
+    align: AlignConfig = Field(default_factory=AlignConfig)
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    rank: RankConfig = Field(default_factory=RankConfig)
+    generate: GenerateConfig = Field(default_factory=GenerateConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
+    tune: TuneConfig = Field(default_factory=TuneConfig)
+    ray: RayConfig = Field(default_factory=RayConfig)
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> "RunConfig":
+        if self.encoder.kind == "random_projection" and self.tokenizer.embeddings == "aligned":
+            raise ValueError(
+                "tokenizer.embeddings=aligned needs a trainable encoder, but encoder.kind=random_projection "
+                "has no weights; set tokenizer.embeddings=origin"
+            )
+        return self
+
+
+def load(path: str | None, overrides: list[str] | None = None) -> RunConfig:
+    """Read a YAML file (None: all defaults), apply `section.key=value` overrides, and validate.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a value is refused; the key's path is named.
+    """
+    tree = _read(path) if path else {}
+    for text in overrides or []:
+        override(tree, text)
+    return _validate(tree, path or "defaults")
+
+
+def override(tree: dict[str, Any], text: str) -> None:
+    """Apply one `section.key=value` to a nested mapping in place; the value is parsed as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r}: expected section.key=value, for example align.lambda=1.8")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from None
+    *parents, last = key.strip().split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {text!r}: {parent!r} is a value, not a section")
+        node = child
+    node[last] = parsed
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved tree as YAML that `load` reads back to an equal tree."""
+    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: str) -> dict[str, Any]:
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"config {path}: no such file")
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path}: not readable as YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"config {path}: expected a mapping of sections, found {type(tree).__name__}")
+    return tree
+
+
+def _validate(tree: dict[str, Any], origin: str) -> RunConfig:
+    version = tree.get("version", CONFIG_VERSION)
+    if isinstance(version, int) and version > CONFIG_VERSION:
+        raise ConfigError(
+            f"config {origin}: version {version} is newer than this lgsid understands ({CONFIG_VERSION}); "
+            "upgrade lgsid_ray, or write the config for this version"
+        )
+    try:
+        return RunConfig.model_validate(_expand(tree, origin))
+    except ValidationError as error:
+        lines = [f"  {_path(e['loc'])}: {_explain(e)}" for e in error.errors(include_url=False)]
+        raise ConfigError("\n".join([f"config {origin}:", *lines])) from None
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "(whole config)"
+
+
+def _explain(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key; `lgsid config show` lists the known ones"
+    given = error.get("input")
+    shown = "" if isinstance(given, dict) else f" (given: {given!r})"
+    return error["msg"].removeprefix("Value error, ") + shown
+
+
+def _expand(node: Any, origin: str) -> Any:
+    """Replace `${NAME}` in every string from the environment."""
+    if isinstance(node, dict):
+        return {key: _expand(value, origin) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_expand(value, origin) for value in node]
+    if not isinstance(node, str):
+        return node
+
+    def value(match: re.Match[str]) -> str:
+        name, _, default = match.group(1).partition(":-")
+        found = os.environ.get(name, default)
+        if not found:
+            raise ConfigError(
+                f"config {origin}: environment variable {name} is not set; export it, or use --set"
+            )
+        return found
+
+    return re.sub(r"\$\{([^}]+)\}", value, node)

@@ -1,0 +1,54 @@
+"""Joining a Ray cluster, or starting a private one on this machine."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from lgsid_ray.config.cluster import RayConfig
+from lgsid_ray.errors import ConfigError
+
+
+@contextmanager
+def ray_session(config: RayConfig) -> Iterator[None]:
+    """Ray for the block: the cluster of `config.address` or RAY_ADDRESS where there is one, else a local one.
+
+    The local one has a temporary directory of its own, so that it neither joins nor disturbs another cluster
+    on the host. An already running session (tests, Tune) is used as it is.
+
+    Raises:
+        ConfigError: the named cluster does not answer.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    if address and address != "local":
+        try:
+            ray.init(address=address, log_to_driver=True)
+        except (ConnectionError, RuntimeError) as error:
+            raise ConfigError(f"ray.address {address}: cannot connect: {error}") from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    # Short path: Ray's sockets live below it, and a Unix socket's path has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="lgsid-", ignore_cleanup_errors=True) as folder:
+        os.environ.setdefault("RAY_TMPDIR", folder)
+        ray.init(
+            address="local",
+            num_cpus=config.cpus,
+            object_store_memory=config.object_store_mb * 2**20,
+            include_dashboard=config.dashboard,
+            dashboard_host="127.0.0.1",
+            _temp_dir=folder,
+            configure_logging=True,
+            logging_level="warning",
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()

@@ -1,0 +1,23 @@
+"""Fixtures shared by all tests."""
+
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """A private two-CPU Ray for the whole test session; it joins no other cluster on the host."""
+    from lgsid_ray.config.cluster import RayConfig
+    from lgsid_ray.session import ray_session
+
+    with ray_session(RayConfig(address="local", cpus=2, object_store_mb=256)):
+        yield
+
+
+@pytest.fixture
+def run_uri() -> Iterator[str]:
+    """An empty folder for a run directory."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield f"{folder}/run"
