@@ -53,9 +53,7 @@ def plan(config: RunConfig) -> list[Stage]:
                 summary="embeddings of mismatched prompts (Eq 1)",
             ),
             Stage("reward", reward, ("reward",), ("sample", "embed_lists"), summary="reward model (Eq 2-4)"),
-            Stage(
-                "prefer", prefer, ("preference",), ("catalogue", "embed"), summary="preference triples (Eq 5)"
-            ),
+            Stage("prefer", prefer, ("preference",), ("catalogue", "embed"), summary="preference triples (Eq 5)"),
             Stage(
                 "align",
                 align,
@@ -72,22 +70,16 @@ def plan(config: RunConfig) -> list[Stage]:
                 summary="aligned embeddings",
             ),
         ]
-    stages.append(
-        Stage("tokenise", tokenise, ("tokenizer",), ("catalogue", vectors), summary="semantic IDs (Eq 9-16)")
-    )
+    stages.append(Stage("tokenise", tokenise, ("tokenizer",), ("catalogue", vectors), summary="semantic IDs (Eq 9-16)"))
     judged = ["catalogue", "embed", "tokenise"]
     judged += ["embed_content"] if content else []
     judged += ["embed_aligned"] if aligned else []
     stages.append(Stage("evaluate", evaluate, ("evaluate",), tuple(judged), summary="metrics and frontiers"))
     if config.rank.enabled:
-        stages.append(
-            Stage("rank", rank, ("rank",), ("catalogue", "tokenise"), summary="click prediction with SIDs")
-        )
+        stages.append(Stage("rank", rank, ("rank",), ("catalogue", "tokenise"), summary="click prediction with SIDs"))
     if config.generate.enabled:
         stages.append(
-            Stage(
-                "generate", generate, ("generate",), ("catalogue", "tokenise"), summary="next-item generation"
-            )
+            Stage("generate", generate, ("generate",), ("catalogue", "tokenise"), summary="next-item generation")
         )
     everything = tuple(stage.name for stage in stages)
     stages.append(Stage("report", report, ("report",), everything, seeded=False, summary="one HTML page"))

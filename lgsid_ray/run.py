@@ -159,15 +159,11 @@ class Run:
         )
         out.write_json("manifest.json", manifest.model_dump(mode="json"))
         self._remember(stage.name)
-        self.log(
-            f"{stage.name}: done in {manifest.seconds:.0f} s, peak {manifest.peak_memory_mb / 1024:.1f} GiB"
-        )
+        self.log(f"{stage.name}: done in {manifest.seconds:.0f} s, peak {manifest.peak_memory_mb / 1024:.1f} GiB")
         return manifest
 
     def _config(self, stage: Stage) -> dict[str, Any]:
-        return {
-            name: getattr(self.config, name).model_dump(mode="json", by_alias=True) for name in stage.sections
-        }
+        return {name: getattr(self.config, name).model_dump(mode="json", by_alias=True) for name in stage.sections}
 
     def _sources(self, stage: Stage) -> list[str]:
         return stage.sources(self.config) if stage.sources else []

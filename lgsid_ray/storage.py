@@ -110,9 +110,7 @@ class StageDir:
         try:
             return json.loads(self.read(name))
         except ValueError as error:
-            raise StorageError(
-                f"{self.path(name)} is corrupt ({error}); delete {self.root} and run again"
-            ) from None
+            raise StorageError(f"{self.path(name)} is corrupt ({error}); delete {self.root} and run again") from None
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write one Parquet file."""

@@ -66,9 +66,7 @@ class SplitConfig(Section):
 class CatalogueConfig(Section):
     """The catalogue stage."""
 
-    source: Annotated[FileSource | WorldSource, Field(discriminator="kind")] = Field(
-        default_factory=WorldSource
-    )
+    source: Annotated[FileSource | WorldSource, Field(discriminator="kind")] = Field(default_factory=WorldSource)
     split: SplitConfig = Field(default_factory=SplitConfig)
     seed: int = Field(default=0, ge=0)
     """Of the world, the sub-sample and the splits; the run's own seed is everything after."""

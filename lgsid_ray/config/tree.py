@@ -11,9 +11,9 @@ from pydantic import Field, ValidationError, model_validator
 from lgsid_ray.config.align import AlignConfig, PreferenceConfig, RewardConfig
 from lgsid_ray.config.base import Section
 from lgsid_ray.config.catalogue import CatalogueConfig
+from lgsid_ray.config.cluster import RayConfig, TuneConfig
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.config.evaluate import EvaluateConfig, ReportConfig
-from lgsid_ray.config.cluster import RayConfig, TuneConfig
 from lgsid_ray.config.recommend import GenerateConfig, RankConfig
 from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.config.tokenizer import TokenizerConfig
@@ -142,9 +142,7 @@ def _expand(node: Any, origin: str) -> Any:
         name, _, default = match.group(1).partition(":-")
         found = os.environ.get(name, default)
         if not found:
-            raise ConfigError(
-                f"config {origin}: environment variable {name} is not set; export it, or use --set"
-            )
+            raise ConfigError(f"config {origin}: environment variable {name} is not set; export it, or use --set")
         return found
 
     return re.sub(r"\$\{([^}]+)\}", value, node)
