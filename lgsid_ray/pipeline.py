@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 
-from lgsid_ray.align.stage import align, prefer, reward
+from lgsid_ray.align.stage import align, reward
 from lgsid_ray.catalog.stage import catalogue, source_identities
 from lgsid_ray.config import RunConfig
 from lgsid_ray.encoder.stage import embed, embed_aligned, embed_content, embed_lists
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.evaluate.stage import evaluate
 from lgsid_ray.geo.stage import sample
+from lgsid_ray.preference.stage import prefer
 from lgsid_ray.recommend.stage import generate, rank
 from lgsid_ray.report.stage import report
 from lgsid_ray.run import Manifest, Run, Stage

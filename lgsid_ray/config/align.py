@@ -1,4 +1,4 @@
-"""Reward model (Eq 1-4), preference pairs (Eq 5), G-DPO (Eq 6-8)."""
+"""Reward model (Eq 1-4) and G-DPO (Eq 6-8)."""
 
 from typing import Literal
 
@@ -32,21 +32,6 @@ class RewardConfig(Section):
     allow_chance: bool = False
     """Go on even when the held-out ranking is no better than chance."""
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
-
-
-class PreferenceConfig(Section):
-    """Which (anchor, i+, i-) triples G-DPO sees (Eq 5, D_mix)."""
-
-    triples: int = Field(default=4000, ge=1)
-    collaborative: float = Field(default=0.3, ge=0, le=1)
-    """Share of triples whose i+ is a co-visited item (D_dc); the rest is near (D_gc)."""
-    hard: float = Field(default=0.5, ge=0, le=1)
-    """Share of i- drawn just outside the anchor's location."""
-    threshold: int | None = Field(default=None, ge=1)
-    """s_th of Eq 5 as a count; None: by `quantile`."""
-    quantile: float = Field(default=0.5, ge=0, lt=1)
-    max_history: int = Field(default=200, ge=2)
-    """Only a user's latest events count towards co-occurrence."""
 
 
 class AlignConfig(Section):

@@ -8,12 +8,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from lgsid_ray.config.align import AlignConfig, PreferenceConfig, RewardConfig
+from lgsid_ray.config.align import AlignConfig, RewardConfig
 from lgsid_ray.config.base import Section
 from lgsid_ray.config.catalogue import CatalogueConfig
 from lgsid_ray.config.cluster import RayConfig, TuneConfig
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.config.evaluate import EvaluateConfig, ReportConfig
+from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.config.recommend import GenerateConfig, RankConfig
 from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.config.tokenizer import TokenizerConfig
