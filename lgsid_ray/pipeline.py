@@ -1,7 +1,5 @@
 """The stages of a run, in order: which room computes what, from which sections and which earlier stages."""
 
-from collections.abc import Iterable
-
 from lgsid_ray.align.stage import align, reward
 from lgsid_ray.catalog.stage import catalogue, source_identities
 from lgsid_ray.config import RunConfig
@@ -93,17 +91,27 @@ def execute(run: Run, until: str | None = None) -> dict[str, Manifest]:
     Raises:
         ConfigError: no stage of this plan is called `until`.
     """
-    stages = plan(run.config)
-    wanted = {stage.name for stage in stages} if until is None else _needed(stages, until)
-    return {stage.name: run.execute(stage) for stage in stages if stage.name in wanted}
+    return {stage.name: run.execute(stage) for stage in needed(run.config, until)}
 
 
-def _needed(stages: Iterable[Stage], last: str) -> set[str]:
+def is_complete(run: Run, until: str | None = None) -> bool:
+    """Whether every stage that `execute` would run is already finished."""
+    stages = needed(run.config, until)
+    for stage in stages:
+        run.fingerprint(stage)
+    return all(run.manifest(stage.name) is not None for stage in stages)
+
+
+def needed(config: RunConfig, until: str | None) -> list[Stage]:
+    """The stages that `until` rests on, itself last, in order; None: the whole plan."""
+    stages = plan(config)
+    if until is None:
+        return stages
     by_name = {stage.name: stage for stage in stages}
-    if last not in by_name:
-        raise ConfigError(f"stage {last!r} is not part of this run; its stages are {', '.join(by_name)}")
-    needed = {last}
-    for stage in reversed(list(by_name.values())):
-        if stage.name in needed:
-            needed |= set(stage.inputs)
-    return needed
+    if until not in by_name:
+        raise ConfigError(f"stage {until!r} is not part of this run; its stages are {', '.join(by_name)}")
+    wanted = {until}
+    for stage in reversed(stages):
+        if stage.name in wanted:
+            wanted |= set(stage.inputs)
+    return [stage for stage in stages if stage.name in wanted]

@@ -1,17 +1,19 @@
 """A run directory: stages, manifests, skip, resume, atomic publish.
 
-    RUN/<stage>/<fingerprint>/…            what the stage wrote
+    RUN/<stage>/<fingerprint>/…              what the stage wrote
     RUN/<stage>/<fingerprint>/manifest.json  written last: with it the stage is whole, without it it is not
-    RUN/current.json                       stage -> fingerprint of the latest run
+    RUN/config.json                          the configuration of the latest run
 
 A fingerprint covers the stage's version, the configuration sections it reads, the seed, the fingerprints of the
 stages before it and its source files. Nothing is ever overwritten, so runs that share a stage share its result.
 """
 
+import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -132,20 +134,24 @@ class Run:
         fingerprint = self.fingerprint(stage)
         out = self.directory(stage.name)
         done = self.manifest(stage.name)
-        if done is not None:
-            self.log(f"{stage.name}: up to date ({fingerprint}), skipped")
-            self._remember(stage.name)
-            return done
-        resumed = out.exists()
-        self.log(f"{stage.name}: {'continues' if resumed else 'starts'} ({fingerprint})")
-        out.make()
+        if done is None:
+            resumed = out.exists()
+            with self._lock(out.make()):
+                done = self.manifest(stage.name)  # another process may have finished it meanwhile
+                if done is None:
+                    self.log(f"{stage.name}: {'continues' if resumed else 'starts'} ({fingerprint})")
+                    return self._compute(stage, out)
+        self.log(f"{stage.name}: up to date ({fingerprint}), skipped")
+        return done
+
+    def _compute(self, stage: Stage, out: StageDir) -> Manifest:
         inputs = {name: self.directory(name) for name in stage.inputs}
         started = time.monotonic()
         with PeakMemory() as memory:
             facts = stage.function(_Sections(self.config, stage.sections), inputs, out)  # type: ignore[arg-type]
         manifest = Manifest(
             stage=stage.name,
-            fingerprint=fingerprint,
+            fingerprint=self._fingerprints[stage.name],
             version=stage.version,
             code=lgsid_ray.__version__,
             seed=self.config.seed,
@@ -158,7 +164,6 @@ class Run:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         out.write_json("manifest.json", manifest.model_dump(mode="json"))
-        self._remember(stage.name)
         self.log(f"{stage.name}: done in {manifest.seconds:.0f} s, peak {manifest.peak_memory_mb / 1024:.1f} GiB")
         return manifest
 
@@ -168,7 +173,16 @@ class Run:
     def _sources(self, stage: Stage) -> list[str]:
         return stage.sources(self.config) if stage.sources else []
 
-    def _remember(self, stage_name: str) -> None:
-        current = self.home.read_json("current.json") if self.home.exists("current.json") else {}
-        current[stage_name] = self._fingerprints[stage_name]
-        self.home.write_json("current.json", current)
+    @contextmanager
+    def _lock(self, out: StageDir) -> Iterator[None]:
+        """Make a second process wait for the first to finish a stage; object stores have no locks."""
+        if not out.is_local:
+            yield
+            return
+        with open(out.path(".lock"), "w", encoding="ascii") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.log(f"{out.root}: another process is computing this stage; waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield

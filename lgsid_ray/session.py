@@ -1,5 +1,6 @@
 """Joining a Ray cluster, or starting a private one on this machine."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             dashboard_host="127.0.0.1",
             _temp_dir=folder,
             configure_logging=True,
-            logging_level="warning",
+            logging_level=logging.WARNING,
         )
         try:
             yield

@@ -21,12 +21,13 @@ from lgsid_ray.config.tokenizer import TokenizerConfig
 from lgsid_ray.errors import ConfigError
 
 CONFIG_VERSION = 1
+"""The newest layout this code reads; the `version` field below spells it again, as a Literal must."""
 
 
 class RunConfig(Section):
     """Everything a run depends on. `lgsid config show` prints it with its defaults."""
 
-    version: Literal[1] = CONFIG_VERSION
+    version: Literal[1] = 1
     """Version of this tree's layout."""
     seed: int = Field(default=0, ge=0)
     catalogue: CatalogueConfig = Field(default_factory=CatalogueConfig)
@@ -111,11 +112,21 @@ def _validate(tree: dict[str, Any], origin: str) -> RunConfig:
             f"config {origin}: version {version} is newer than this lgsid understands ({CONFIG_VERSION}); "
             "upgrade lgsid_ray, or write the config for this version"
         )
+    tree = _expand(tree, origin)
+    _name_the_source(tree)
     try:
-        return RunConfig.model_validate(_expand(tree, origin))
+        return RunConfig.model_validate(tree)
     except ValidationError as error:
         lines = [f"  {_path(e['loc'])}: {_explain(e)}" for e in error.errors(include_url=False)]
         raise ConfigError("\n".join([f"config {origin}:", *lines])) from None
+
+
+def _name_the_source(tree: dict[str, Any]) -> None:
+    """Fill in `catalogue.source.kind`: files where a table is given, else the synthetic world."""
+    catalogue = tree.get("catalogue")
+    source = catalogue.get("source") if isinstance(catalogue, dict) else None
+    if isinstance(source, dict) and "kind" not in source:
+        source["kind"] = "files" if isinstance(source.get("items"), dict) else "world"
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -1,0 +1,258 @@
+"""The command line: `lgsid run`, one sub-command per stage, and what goes with them."""
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lgsid_ray import tables
+from lgsid_ray.config import RunConfig, load, to_yaml
+from lgsid_ray.errors import ConfigError, StorageError
+from lgsid_ray.failure import explain
+from lgsid_ray.run import Run
+from lgsid_ray.storage import StageDir, resolve
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+app = typer.Typer(
+    name="lgsid",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Turn located items into geographic semantic IDs, on Ray.\n\n"
+    "Try [bold]lgsid demo[/bold]; then copy a file of configs/, point it at your catalogue, and\n\n"
+    "[bold]lgsid run --config my.yaml --out runs/mine[/bold]\n\n"
+    "Finished stages are kept: give the same command again after a kill or a change, and only what is missing or "
+    "changed is computed. Exit codes: 0 done, 2 configuration, 3 input, 4 a result too poor to build on, "
+    "5 storage, 1 anything else.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at configurations.")
+app.add_typer(config_app, name="config")
+
+Config = Annotated[
+    str | None, typer.Option("--config", "-c", help="YAML file; without it every value has its default.")
+]
+Out = Annotated[str, typer.Option("--out", "-o", help="Run directory: a path, or a URI such as s3://bucket/run.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="Override one value, e.g. --set align.lambda=1.8; may be repeated."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--ray-address", help="Ray cluster to join; default: RAY_ADDRESS, else a local Ray is started."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def reported(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn whatever `command` raises into a message and an exit code; a traceback only with --debug."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            errors.print("interrupted; give the same command again to continue")
+            raise typer.Exit(130) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if kwargs.get("debug"):
+                raise
+            known = explain(error)
+            if known is None:
+                errors.print(f"internal error: {type(error).__name__}: {error}", markup=False)
+                errors.print("add --debug for the traceback; please report it")
+                raise typer.Exit(1) from None
+            errors.print(f"error: {known}", markup=False)
+            raise typer.Exit(known.exit_code) from None
+
+    return guarded
+
+
+def configure(config: str | None, overrides: list[str] | None, address: str | None) -> RunConfig:
+    """The resolved configuration of a command line."""
+    extra = [f"ray.address={address}"] if address else []
+    return load(config, [*(overrides or []), *extra])
+
+
+def run_until(config: RunConfig, out: str, stage: str | None) -> Run:
+    """Run the plan up to `stage` (None: all of it) in `out`; Ray is started only when something is missing."""
+    # Imported here: it pulls in torch and Ray, which `lgsid --help` should not wait for.
+    from lgsid_ray.pipeline import execute, is_complete
+    from lgsid_ray.session import ray_session
+
+    run = Run(out, config, log=lambda line: console.print(line, markup=False))
+    run.home.make().write_json("config.json", config.model_dump(mode="json", by_alias=True))
+    if is_complete(run, stage):
+        execute(run, stage)
+    else:
+        with ray_session(config.ray):
+            execute(run, stage)
+    return run
+
+
+@app.command("run")
+@reported
+def run_command(
+    config: Config = None,
+    out: Out = "runs/run",
+    overrides: Set = None,
+    ray_address: Address = None,
+    debug: Debug = False,
+) -> None:
+    """The whole path: catalogue to SIDs, recommenders and report.
+
+    Examples:
+
+    lgsid run --config configs/gowalla.yaml --out runs/gowalla
+
+    lgsid run --config my.yaml --out s3://bucket/run --ray-address auto --set align.lambda=1.8
+    """
+    _finish(run_until(configure(config, overrides, ray_address), out, None))
+
+
+@app.command("demo")
+@reported
+def demo_command(
+    out: Out = "runs/demo", overrides: Set = None, ray_address: Address = None, debug: Debug = False
+) -> None:
+    """The whole path on a synthetic city world: no data needed, about ten minutes on two cores."""
+    _finish(run_until(configure(None, overrides, ray_address), out, None))
+
+
+@app.command("evaluate")
+@reported
+def evaluate_command(
+    config: Config = None,
+    out: Out = "runs/run",
+    overrides: Set = None,
+    ray_address: Address = None,
+    seeds: Annotated[str, typer.Option(help="Seeds to run and set side by side, e.g. 0,1,2.")] = "",
+    debug: Debug = False,
+) -> None:
+    """Run up to the metrics and print them; with --seeds, for several seeds with mean and deviation.
+
+    Example: lgsid evaluate --config configs/openbeta.yaml --out runs/openbeta --seeds 0,1,2
+    """
+    try:
+        chosen: list[int | None] = [int(seed) for seed in seeds.split(",") if seed.strip()] or [None]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds!r}: expected whole numbers with commas, for example 0,1,2") from None
+    metrics = []
+    for seed in chosen:
+        extra = [] if seed is None else [f"seed={seed}"]
+        run = run_until(configure(config, [*(overrides or []), *extra], ray_address), out, "evaluate")
+        metrics.append(run.directory("evaluate").read_json("metrics.json"))
+    _print_metrics(metrics)
+
+
+@app.command("status")
+@reported
+def status_command(out: Out = "runs/run", debug: Debug = False) -> None:
+    """Which stages of the latest run in a run directory are finished, and where their results lie."""
+    from lgsid_ray.pipeline import plan
+
+    home = StageDir(resolve(out))
+    if not home.exists("config.json"):
+        raise StorageError(f"{home.root} is not a run directory: it has no config.json")
+    run = Run(out, RunConfig.model_validate(home.read_json("config.json")))
+    table = Table("stage", "state", "seconds", "peak GiB", "folder", title=out)
+    for stage in plan(run.config):
+        run.fingerprint(stage)
+        done = run.manifest(stage.name)
+        folder = run.directory(stage.name)
+        state = "done" if done else ("interrupted" if folder.exists() else "not started")
+        seconds = f"{done.seconds:.0f}" if done else ""
+        peak = f"{done.peak_memory_mb / 1024:.2f}" if done else ""
+        table.add_row(stage.name, state, seconds, peak, folder.root)
+    console.print(table)
+
+
+@config_app.command("show")
+@reported
+def config_show(config: Config = None, overrides: Set = None, debug: Debug = False) -> None:
+    """Print the resolved configuration as YAML: the file, the overrides and every default.
+
+    Example: lgsid config show --config configs/gowalla.yaml --set seed=1 > mine.yaml
+    """
+    console.print(to_yaml(load(config, overrides)), markup=False, soft_wrap=True, end="")
+
+
+@app.command("schema")
+@reported
+def schema_command(debug: Debug = False) -> None:
+    """The columns and types of every table that goes in, comes out or passes between stages."""
+    for name in ("ITEMS", "INTERACTIONS", "QUARANTINE", "NEGATIVES", "TRIPLES", "SIDS", "INVERSE"):
+        table = Table("column", "type", title=name.lower())
+        for column in getattr(tables, name):
+            table.add_row(column.name, str(column.type))
+        console.print(table)
+
+
+def _print_metrics(metrics: list[dict[str, Any]]) -> None:
+    from lgsid_ray.evaluate.table import tables as metric_tables
+
+    for table in metric_tables(metrics):
+        console.print(table)
+
+
+def _finish(run: Run) -> None:
+    _print_metrics([run.directory("evaluate").read_json("metrics.json")])
+    console.print(f"SIDs:   {run.directory('tokenise').root}", markup=False, soft_wrap=True)
+    console.print(f"report: {run.directory('report').path('report.html')}", markup=False, soft_wrap=True)
+
+
+def _stage_command(stage: str, summary: str) -> None:
+    @reported
+    def command(
+        config: Config = None,
+        out: Out = "runs/run",
+        overrides: Set = None,
+        ray_address: Address = None,
+        debug: Debug = False,
+    ) -> None:
+        run = run_until(configure(config, overrides, ray_address), out, stage)
+        manifest = run.manifest(stage)
+        assert manifest is not None
+        table = Table("fact", "value", title=f"{stage}: {run.directory(stage).root}")
+        for key, value in manifest.facts.items():
+            table.add_row(key, str(value))
+        console.print(table)
+
+    command.__doc__ = (
+        f"Run up to stage {stage}: {summary}.\n\nExample: lgsid {stage.replace('_', '-')} -c my.yaml -o runs/mine"
+    )
+    app.command(stage.replace("_", "-"), rich_help_panel="Stages")(command)
+
+
+STAGES = {
+    "catalogue": "read, validate, label and split items and interactions",
+    "sample": "density-aware negatives (Eq 1)",
+    "embed": "reference embeddings",
+    "embed_content": "embeddings of content-only prompts",
+    "embed_lists": "embeddings of mismatched prompts (Eq 1)",
+    "reward": "train the reward model (Eq 2-4)",
+    "prefer": "draw preference triples (Eq 5)",
+    "align": "G-DPO: train the embedding model (Eq 6-8)",
+    "embed_aligned": "aligned embeddings",
+    "tokenise": "semantic IDs (Eq 9-16)",
+    "rank": "click prediction with and without SIDs",
+    "generate": "next-item generation with SIDs",
+    "report": "one HTML page",
+}
+for _name, _summary in STAGES.items():
+    _stage_command(_name, _summary)
+
+
+def main() -> None:
+    """Entry point of the `lgsid` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The configuration tree: round trips, and refusals that name the key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lgsid_ray.config import load, override, to_yaml
+from lgsid_ray.errors import ConfigError
+
+
+def test_yaml_round_trip(tmp_path: Path) -> None:
+    config = load(None, ["align.lambda=1.8", "seed=7", "tokenizer.sizes=[8, 4]"])
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    assert load(str(file)) == config
+    assert config.align.lambda_ == 1.8
+    assert config.tokenizer.sizes == [8, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("align.lamda=1", "align.lamda"),
+        ("nonsense=1", "nonsense"),
+        ("align.lambda=high", "align.lambda"),
+        ("align.steps=0", "align.steps"),
+        ("tokenizer.sizes=[]", "tokenizer"),
+        ("catalogue.source.items=-1", "catalogue.source"),
+        ("seed=-1", "seed"),
+        ("encoder.kind=random_projection", "tokenizer.embeddings"),
+    ],
+)
+def test_refusal_names_the_key(text: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        load(None, [text])
+
+
+@pytest.mark.parametrize("text", ["align.lambda", "=3", "seed.deeper=1"])
+def test_malformed_override(text: str) -> None:
+    tree = {"seed": 1}
+    with pytest.raises(ConfigError, match="--set"):
+        override(tree, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version: 99\n", "newer"),
+        (b"- a\n- b\n", "mapping"),
+        (b"a: [\n", "YAML"),
+        (b"\xff\xfe\x00", "YAML"),
+    ],
+)
+def test_unusable_files(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load(str(file))
+
+
+def test_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: no such file"):
+        load("absent.yaml")
+
+
+def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = {"catalogue": {"source": {"items": {"path": "${LGSID_TEST_ROOT}/items.csv"}}}}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    with pytest.raises(ConfigError, match="LGSID_TEST_ROOT"):
+        load(str(file))
+    monkeypatch.setenv("LGSID_TEST_ROOT", "data")
+    assert load(str(file)).model_dump()["catalogue"]["source"]["items"]["path"] == "data/items.csv"
+    tree["catalogue"]["source"]["items"]["path"] = "${LGSID_TEST_ABSENT:-there}/items.csv"
+    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    assert load(str(file)).model_dump()["catalogue"]["source"]["items"]["path"] == "there/items.csv"
