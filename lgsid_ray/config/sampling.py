@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lgsid_ray.config.base import Section
 
@@ -14,7 +14,13 @@ class SamplingConfig(Section):
     """K of Eq 1."""
     strategy: Literal["density", "uniform"] = "density"
     """`density`: log-spaced neighbour ranks; `uniform`: the ablation without density."""
-    max_rank: int = Field(default=1000, ge=1)
-    """Farthest neighbour rank that `density` may draw."""
+    max_rank: int = Field(default=1000, ge=2)
+    """Farthest neighbour rank that `density` may draw; ranks count distinct places."""
     max_anchors: int | None = Field(default=None, ge=2)
     """Seeded sub-sample of the training anchors; None takes all."""
+
+    @model_validator(mode="after")
+    def _ranks_suffice(self) -> "SamplingConfig":
+        if self.max_rank < self.negatives:
+            raise ValueError(f"max_rank {self.max_rank} must be at least negatives {self.negatives}")
+        return self

@@ -1,0 +1,45 @@
+"""Random numbers that are a function of (seed, stream, index, counter): no state, no order, no partition.
+
+A row's draws depend on its own identity alone, so a distributed stage gives the same result however its rows are
+spread over tasks, and a resumed one continues without replaying. The mixing function is SplitMix64's finaliser
+(Steele, Lea and Flood, 2014), a bijection of 64-bit words.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Words = NDArray[np.uint64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def words(seed: int, stream: str, index: ArrayLike, counter: ArrayLike = 0) -> Words:
+    """Independent uniform 64-bit words; `index` and `counter` broadcast.
+
+    For one (seed, stream, counter) different indices give different words: sorting by them is a permutation.
+    """
+    digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
+    key = np.uint64(int.from_bytes(digest[:8], "little"))
+    with np.errstate(over="ignore"):
+        inner = _mix(np.asarray(counter).astype(np.uint64) * _GOLDEN + key)
+        return _mix(_mix(np.asarray(index).astype(np.uint64) + key) ^ inner)
+
+
+def unit(bits: Words) -> NDArray[np.float64]:
+    """Words as floats in [0, 1), 53 bits each."""
+    return np.asarray((bits >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
+
+
+def below(bits: Words, size: ArrayLike) -> NDArray[np.int64]:
+    """Words as integers in [0, size); `size` broadcasts and stays below 2**53."""
+    return np.floor(unit(bits) * np.asarray(size)).astype(np.int64)
+
+
+def _mix(word: Words) -> Words:
+    with np.errstate(over="ignore"):
+        word = word + _GOLDEN
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return word ^ (word >> np.uint64(31))

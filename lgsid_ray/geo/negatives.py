@@ -1,0 +1,121 @@
+"""Negatives of one cell's anchors, as a table: by exact neighbour rank, or uniformly (Eq 1).
+
+Both see the rest of the world only through `load(cell)`, which fetches another cell's items when they matter.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+from scipy.spatial import cKDTree
+
+from lgsid_ray.config.sampling import SamplingConfig
+from lgsid_ray.geo.distance import Floats, chord_to_km
+from lgsid_ray.geo.neighbours import nearest_places, surroundings
+from lgsid_ray.geo.places import Gathered, Integers, gather, place_xyz
+from lgsid_ray.geo.ranks import draw_items, draw_ranks, draw_uniform
+from lgsid_ray.tables import NEGATIVES
+
+QUERIES = 2_048  # places whose neighbour lists are held at once
+
+
+class World:
+    """What every task knows of every cell: tight boxes (cells, 2, 3), number of places and of items (cells,)."""
+
+    def __init__(self, boxes: Floats, places: Integers, items: Integers) -> None:
+        self.boxes, self.places, self.items = boxes, places, items
+        self.offsets = np.concatenate([[0], np.cumsum(items)])
+
+
+def ranked_negatives(
+    cell: int,
+    world: World,
+    load: Callable[[int], Gathered],
+    anchors: Integers,
+    place_of: Integers,
+    settings: SamplingConfig,
+    seed: int,
+) -> pa.Table:
+    """Negatives at log-spaced neighbour ranks, exact over the whole catalogue.
+
+    Args:
+        load: the items of a cell, grouped by place.
+        anchors: item_index of the cell's anchors, grouped by place.
+        place_of: the anchors' positions among the cell's places, ascending.
+    """
+    count = min(settings.max_rank, int(world.places.sum()) - 1)
+    loaded = {cell: load(cell)}
+
+    def load_keys(other: int) -> Integers:
+        loaded[other] = load(other)
+        return loaded[other].keys
+
+    own = loaded[cell].keys
+    halo = surroundings(own, world.boxes, world.places, cell, load_keys, count)
+    near = _restrict(loaded, np.concatenate([own, halo]))
+    rows = np.searchsorted(near.keys, own)
+    tree = cKDTree(place_xyz(near.keys))
+    tables = []
+    for first in range(0, len(own), QUERIES):
+        mine = slice(*np.searchsorted(place_of, [first, first + QUERIES]))
+        wanted, back = np.unique(place_of[mine], return_inverse=True)
+        found, chords = nearest_places(tree, near.keys, rows[wanted], count)
+        rank = draw_ranks(seed, anchors[mine], settings.negatives, count)
+        drawn = found[back[:, None], rank - 1]
+        items = draw_items(seed, anchors[mine], drawn, near)
+        tables.append(_table(anchors[mine], items, chord_to_km(chords[back[:, None], rank - 1]), rank))
+    return pa.concat_tables(tables)
+
+
+def uniform_negatives(
+    cell: int,
+    world: World,
+    load: Callable[[int], Gathered],
+    anchors: Integers,
+    place_of: Integers,
+    settings: SamplingConfig,
+    seed: int,
+) -> pa.Table:
+    """Negatives drawn uniformly, with repetition, from all items at other places; arguments as above."""
+    own = load(cell)
+    start = world.offsets[cell] + own.starts[place_of]
+    drawn = draw_uniform(seed, anchors, settings.negatives, int(world.items.sum()), start, own.sizes[place_of])
+    items = np.empty_like(drawn)
+    xyz = np.empty((*drawn.shape, 3))
+    for other in range(len(world.items)):
+        hit = (drawn >= world.offsets[other]) & (drawn < world.offsets[other + 1])
+        if hit.any():
+            group = load(other)
+            local = drawn[hit] - world.offsets[other]
+            items[hit] = group.items[local]
+            xyz[hit] = place_xyz(group.keys[np.searchsorted(group.starts, local, side="right") - 1])
+    chord = np.linalg.norm(xyz - place_xyz(own.keys[place_of])[:, None, :], axis=-1)
+    order = np.lexsort((items, chord), axis=-1)
+    items, chord = np.take_along_axis(items, order, axis=1), np.take_along_axis(chord, order, axis=1)
+    return _table(anchors, items, chord_to_km(chord), None)
+
+
+def _restrict(loaded: dict[int, Gathered], keys: Integers) -> Gathered:
+    """The items of the places `keys`, grouped, out of several cells."""
+    all_keys, items = [], []
+    for group in loaded.values():
+        wanted = np.repeat(np.isin(group.keys, keys), group.sizes)
+        all_keys.append(np.repeat(group.keys, group.sizes)[wanted])
+        items.append(group.items[wanted])
+    return gather(np.concatenate(all_keys), np.concatenate(items))
+
+
+def _table(anchors: Integers, items: Integers, km: Floats, rank: Integers | None) -> pa.Table:
+    starts = pa.array(np.arange(0, items.size + 1, items.shape[1]), pa.int32())
+    ranks = pa.nulls(len(anchors), pa.list_(pa.int64()))
+    if rank is not None:
+        ranks = pa.ListArray.from_arrays(starts, pa.array(np.ascontiguousarray(rank).ravel(), pa.int64()))
+    return pa.Table.from_arrays(
+        [
+            pa.array(anchors),
+            pa.ListArray.from_arrays(starts, pa.array(items.ravel(), pa.int64())),
+            pa.ListArray.from_arrays(starts, pa.array(km.ravel(), pa.float32())),
+            ranks,
+        ],
+        schema=NEGATIVES,
+    )

@@ -1,0 +1,101 @@
+"""Exact nearest places: within one set, and across cells with a halo that is proven wide enough.
+
+The rank of a neighbour counts *distinct places*, nearest first, ties by place key; the place itself is not ranked.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from lgsid_ray.geo.cells import bounds, gap
+from lgsid_ray.geo.distance import Floats
+from lgsid_ray.geo.places import Integers, place_xyz
+
+_SLACK = 1e-12  # rounding of a chord against rounding of a gap: widens the halo, never narrows it
+_STRIDE = 16  # one reference place for about so many places
+
+
+def nearest_places(tree: cKDTree, keys: Integers, rows: Integers, count: int) -> tuple[Integers, Floats]:
+    """The `count` nearest other places of the places `rows`, exact and in a unique order.
+
+    Args:
+        tree: over the unit-sphere points of `keys`, which are distinct.
+        rows: (q,) positions in `keys`.
+        count: at most `len(keys) - 1`.
+
+    Returns:
+        Positions in `keys` and unit-sphere chords, both (q, count), by chord, ties by key.
+    """
+    found = np.empty((len(rows), count), dtype=np.int64)
+    chords = np.empty((len(rows), count))
+    pending = np.arange(len(rows))
+    asked = count + 2  # the place itself, and one more to see whether the last is tied
+    while pending.size:
+        asked = min(asked, tree.n)
+        chord, near = tree.query(tree.data[rows[pending]], k=asked)
+        whole = (chord[:, -1] > chord[:, count]) | (asked == tree.n)
+        done = pending[whole]
+        near, chord = _order_ties(near[whole], chord[whole], keys, rows[done])
+        found[done], chords[done] = near[:, 1 : count + 1], chord[:, 1 : count + 1]
+        pending = pending[~whole]
+        asked *= 2
+    return found, chords
+
+
+def surroundings(
+    own: Integers, boxes: Floats, sizes: Integers, cell: int, load: Callable[[int], Integers], count: int
+) -> Integers:
+    """Place keys from other cells that complete `own`: own + these hold the `count` nearest of every own place.
+
+    For a reference place c with its `count`-th neighbour at distance d among *some* of the places, every own place p
+    has its `count` nearest within |p-c| + d, hence all of them lie within 2|p-c| + d of c. What lies in a cell
+    farther than that from every reference is left out, so the halo is exact by construction, not by assumption.
+
+    Args:
+        own: keys of the cell's places.
+        boxes: (cells, 2, 3) tight boxes.
+        sizes: (cells,) number of places in each.
+        cell: the number of the own cell.
+        load: gives the place keys of another cell.
+        count: at most the number of places in all cells less one.
+    """
+    xyz = place_xyz(own)
+    base = [load(int(other)) for other in _enough(boxes, sizes, cell, count + 1)]
+    known = np.concatenate([xyz, *(place_xyz(keys) for keys in base)])
+    references = xyz[cKDTree(xyz).indices[::_STRIDE]]
+    away, assigned = cKDTree(references).query(xyz)
+    spread = np.zeros(len(references))
+    np.maximum.at(spread, assigned, away)
+    reach = cKDTree(known).query(references, k=[count + 1])[0][:, 0] + 2 * spread + _SLACK
+    halo = [np.empty(0, dtype=np.int64)]
+    for other in range(len(boxes)):
+        touching = gap(references, boxes[other]) <= reach
+        if other == cell or not touching.any():
+            continue
+        keys = load(other)
+        box = bounds(references[touching])
+        halo.append(keys[gap(place_xyz(keys), box) <= reach[touching].max()])
+    return np.concatenate(halo)
+
+
+def _enough(boxes: Floats, sizes: Integers, cell: int, wanted: int) -> Integers:
+    """The nearest other cells that, with the cell itself, hold at least `wanted` places."""
+    if sizes[cell] >= wanted:
+        return np.empty(0, dtype=np.int64)
+    order = np.argsort(gap(boxes[cell].mean(axis=0), boxes), kind="stable")
+    others = order[order != cell]
+    held = sizes[cell] + np.cumsum(sizes[others])
+    return others[: int(np.searchsorted(held, wanted)) + 1]
+
+
+def _order_ties(near: Integers, chord: Floats, keys: Integers, self_rows: Integers) -> tuple[Integers, Floats]:
+    """Sort rows that hold equal chords by (chord, itself first, key); the tree's order of ties is arbitrary."""
+    tied = np.flatnonzero((chord[:, 1:] == chord[:, :-1]).any(axis=1))
+    if tied.size:
+        candidates = near[tied]
+        others = candidates != self_rows[tied, None]
+        order = np.lexsort((keys[candidates], others, chord[tied]), axis=-1)
+        near[tied] = np.take_along_axis(candidates, order, axis=1)
+        chord[tied] = np.take_along_axis(chord[tied], order, axis=1)
+    return near, chord
