@@ -9,6 +9,7 @@ The driver holds the sample and one box per cell, never the items and never a ne
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import ray
 
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.sampling import SamplingConfig
-from lgsid_ray.draws import words
+from lgsid_ray.draws import Words, words
 from lgsid_ray.errors import InputError
 from lgsid_ray.geo.cells import Cells, bounds, partition
 from lgsid_ray.geo.distance import Floats
@@ -30,6 +31,27 @@ CELL_ITEMS = 50_000  # a cell's items; beyond SAMPLE / 64 cells, cells grow inst
 TABLE = "negatives"
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The training items spread over cells: what the driver and every task may hold."""
+
+    world: World
+    groups: list[Any]
+    """One reference to a `Gathered` per cell; in a list, so that a task fetches only the cells it asks for."""
+
+    @property
+    def items(self) -> int:
+        """Number of training items."""
+        return int(self.world.items.sum())
+
+    def threshold(self, seed: int, stream: str, count: int) -> np.uint64 | None:
+        """The word up to which exactly `count` training items have theirs; None where all of them are wanted."""
+        if count >= self.items:
+            return None
+        smallest = ray.get([_smallest_words.remote(group, seed, stream, count) for group in self.groups])
+        return np.partition(np.concatenate(smallest), count - 1)[count - 1]
+
+
 def sample(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
     """Draw K negatives for every anchor: `items` of the catalogue in, `negatives` out.
 
@@ -39,37 +61,19 @@ def sample(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
         InputError: no training item, or all of them at one point.
     """
     settings, seed = config.sampling, config.seed
-    scans, sampled, total, threshold = _scan(inputs["catalogue"], settings, seed)
-    per_cell = max(CELL_ITEMS, total * 64 // SAMPLE)
-    cells = partition(place_xyz(sampled), max(1, per_cell * len(sampled) // total))
-    located = [_locate.remote(scan, cells) for scan in scans]
-    settled: list[Any] = [_settle.options(num_returns=2).remote(cell, *located) for cell in range(cells.count)]
-    groups = [group for group, _ in settled]
-    outlines = ray.get([outline for _, outline in settled])
-    kept = [cell for cell, outline in enumerate(outlines) if outline is not None]
-    world = World(
-        boxes=np.stack([outlines[cell][0] for cell in kept]),
-        places=np.array([outlines[cell][1] for cell in kept]),
-        items=np.array([outlines[cell][2] for cell in kept]),
-    )
-    places = int(world.places.sum())
-    if places < 2:
-        lat, lon = place_degrees(sampled[:1])
-        raise InputError(
-            f"catalogue: all {total} training items lie at one point ({lat[0]:.5f}, {lon[0]:.5f}); negatives need "
-            "at least two places: check the mapping of lat and lon, or bring a catalogue with more places"
-        )
-    shared = [groups[cell] for cell in kept]  # in a list, so that a task fetches only the cells it asks for
-    tasks = [_draw.remote(cell, world, shared, settings, seed, threshold, out) for cell in range(len(kept))]
-    drawn = ray.get(tasks)
+    layout = lay_out(inputs["catalogue"], seed)
+    chosen = None if settings.max_anchors is None else layout.threshold(seed, "anchor", settings.max_anchors)
+    cells = range(len(layout.groups))
+    drawn = ray.get([_draw.remote(cell, layout.world, layout.groups, settings, seed, chosen, out) for cell in cells])
     anchors = sum(count for count, _, _ in drawn)
+    places = int(layout.world.places.sum())
     ranks = min(settings.max_rank, places - 1)
     return {
         "anchors": anchors,
         "negatives": anchors * settings.negatives,
-        "training_items": total,
+        "training_items": layout.items,
         "places": places,
-        "cells": len(kept),
+        "cells": len(cells),
         "farthest_rank": ranks if settings.strategy == "density" else None,
         "repeats_places": settings.strategy == "density" and ranks < settings.negatives,
         "mean_nearest_km": round(sum(near for _, near, _ in drawn) / anchors, 4),
@@ -77,36 +81,55 @@ def sample(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
     }
 
 
-def _scan(
-    catalogue: StageDir, settings: SamplingConfig, seed: int
-) -> tuple[list[ray.ObjectRef], Integers, int, np.uint64 | None]:
-    """Scanned rows by reference; sampled place keys; number of training items; the word above which none anchors."""
+def lay_out(catalogue: StageDir, seed: int) -> Layout:
+    """Spread the catalogue's training items over cells that adapt to density.
+
+    Raises:
+        InputError: no training item, or all of them at one point.
+    """
+    scans, sampled, total = _scan(catalogue, seed)
+    per_cell = max(CELL_ITEMS, total * 64 // SAMPLE)
+    cells = partition(place_xyz(sampled), max(1, per_cell * len(sampled) // total))
+    located = [_locate.remote(scan, cells) for scan in scans]
+    settled: list[Any] = [_settle.options(num_returns=2).remote(cell, *located) for cell in range(cells.count)]
+    outlines = ray.get([outline for _, outline in settled])
+    kept = [cell for cell, outline in enumerate(outlines) if outline is not None]
+    world = World(
+        boxes=np.stack([outlines[cell][0] for cell in kept]),
+        places=np.array([outlines[cell][1] for cell in kept]),
+        items=np.array([outlines[cell][2] for cell in kept]),
+    )
+    if world.places.sum() < 2:
+        lat, lon = place_degrees(sampled[:1])
+        raise InputError(
+            f"catalogue: all {total} training items lie at one point ({lat[0]:.5f}, {lon[0]:.5f}); negatives need "
+            "at least two places: check the mapping of lat and lon, or bring a catalogue with more places"
+        )
+    return Layout(world, [settled[cell][0] for cell in kept])
+
+
+def _scan(catalogue: StageDir, seed: int) -> tuple[list[Any], Integers, int]:
+    """Scanned rows by reference, the place keys of a uniform sample, and the number of training items."""
     parts = catalogue.parts("items")
     runs = np.array_split(np.array(parts, dtype=object), min(SCANS, len(parts)))
-    asked: list[Any] = [
-        _scan_parts.options(num_returns=2).remote(catalogue, list(r), settings.max_anchors, seed) for r in runs
-    ]
+    asked: list[Any] = [_scan_parts.options(num_returns=2).remote(catalogue, list(run), seed) for run in runs]
     notes = ray.get([note for _, note in asked])
-    total = sum(note["items"] for note in notes)
+    total = sum(count for count, _, _ in notes)
     if total == 0:
         raise InputError(
             "catalogue: no item is in the training split; lower catalogue.split.held_place and held_random, "
             "or bring more items"
         )
-    word = np.concatenate([note["words"] for note in notes])
-    sampled = np.concatenate([note["keys"] for note in notes])[np.argsort(word)[:SAMPLE]]
-    threshold = None
-    if settings.max_anchors is not None and settings.max_anchors < total:
-        candidates = np.concatenate([note["anchor_words"] for note in notes])
-        threshold = np.partition(candidates, settings.max_anchors - 1)[settings.max_anchors - 1]
-    return [scan for scan, _ in asked], sampled, total, threshold
+    word = np.concatenate([words_ for _, words_, _ in notes])
+    keys = np.concatenate([keys_ for _, _, keys_ in notes])
+    return [scan for scan, _ in asked], keys[np.argsort(word)[:SAMPLE]], total
 
 
 @ray.remote
 def _scan_parts(
-    catalogue: StageDir, parts: list[str], max_anchors: int | None, seed: int
-) -> tuple[tuple[Integers, Integers], dict[str, Any]]:
-    """Training items of some parts as (place keys, item_index), and the rows' smallest words."""
+    catalogue: StageDir, parts: list[str], seed: int
+) -> tuple[tuple[Integers, Integers], tuple[int, Words, Integers]]:
+    """Training items of some parts as (place keys, item_index); their number, smallest words and those places."""
     keys, items = [], []
     for part in parts:
         table = catalogue.read_part(part, ["item_index", "lat", "lon", "split"])
@@ -116,10 +139,12 @@ def _scan_parts(
     key, item = np.concatenate(keys), np.concatenate(items)
     word = words(seed, "cells", item)
     smallest = np.argsort(word)[:SAMPLE]
-    note = {"items": len(item), "words": word[smallest], "keys": key[smallest]}
-    if max_anchors is not None:
-        note["anchor_words"] = np.sort(words(seed, "anchor", item))[:max_anchors]
-    return (key, item), note
+    return (key, item), (len(item), word[smallest], key[smallest])
+
+
+@ray.remote
+def _smallest_words(group: Gathered, seed: int, stream: str, count: int) -> Words:
+    return np.sort(words(seed, stream, group.items))[:count]
 
 
 @ray.remote
