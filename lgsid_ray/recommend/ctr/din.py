@@ -1,6 +1,7 @@
 """DIN, the Deep Interest Network (Zhou et al., KDD 2018): target attention over the history, with Dice."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgsid_ray.recommend.ctr.items import ItemEmbedding
@@ -81,3 +82,7 @@ class Din(nn.Module):
         hidden = self.first_activation(self.first(torch.cat([interest, wanted], dim=-1)))
         logit: Tensor = self.last(self.second_activation(self.second(hidden))).squeeze(-1)
         return logit
+
+    def loss(self, target: Tensor, history: Tensor, label: Tensor) -> Tensor:
+        """Mean binary cross-entropy in nats."""
+        return F.binary_cross_entropy_with_logits(self(target, history), label)
