@@ -151,6 +151,29 @@ def evaluate_command(
     _print_metrics(metrics)
 
 
+@app.command("tune")
+@reported
+def tune_command(
+    config: Config = None,
+    out: Out = "runs/run",
+    overrides: Set = None,
+    ray_address: Address = None,
+    debug: Debug = False,
+) -> None:
+    """Search λ and codebook sizes (section `tune`); ends with best.yaml and a Pareto plot.
+
+    Example: lgsid tune -c configs/gowalla.yaml -o runs/gowalla --set tune.trials=12 --set tune.lambdas=[0.1,10]
+    """
+    from lgsid_ray.session import ray_session
+    from lgsid_ray.tune import search
+
+    resolved = configure(config, overrides, ray_address)
+    with ray_session(resolved.ray):
+        folder = search(resolved, out, log=lambda line: console.print(line, markup=False))
+    for name in ("best.yaml", "trials.json", "pareto.html"):
+        console.print(folder.path(name), markup=False, soft_wrap=True)
+
+
 @app.command("status")
 @reported
 def status_command(out: Out = "runs/run", debug: Debug = False) -> None:

@@ -2,14 +2,19 @@
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import ray
 
 from lgsid_ray.config.cluster import RayConfig
 from lgsid_ray.errors import ConfigError
+
+_PREFIX = "lgsid-ray-"
 
 
 @contextmanager
@@ -37,8 +42,10 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             ray.shutdown()
         return
     # Short path: Ray's sockets live below it, and a Unix socket's path has at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="lgsid-", ignore_cleanup_errors=True) as folder:
-        os.environ.setdefault("RAY_TMPDIR", folder)
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+        before = os.environ.get("RAY_TMPDIR")
+        os.environ["RAY_TMPDIR"] = folder
         ray.init(
             address="local",
             num_cpus=config.cpus,
@@ -53,3 +60,15 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+            if before is None:
+                del os.environ["RAY_TMPDIR"]
+            else:
+                os.environ["RAY_TMPDIR"] = before
+
+
+def _sweep() -> None:
+    """Remove what killed drivers left in the temporary directory: a session's folder bears its driver's number."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
