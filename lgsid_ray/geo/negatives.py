@@ -7,24 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-from scipy.spatial import cKDTree
 
 from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.geo.distance import Floats, chord_to_km
-from lgsid_ray.geo.neighbours import nearest_places, surroundings
-from lgsid_ray.geo.places import Gathered, Integers, gather, place_xyz
+from lgsid_ray.geo.neighbourhood import World, neighbourhood
+from lgsid_ray.geo.places import Gathered, Integers, place_xyz
 from lgsid_ray.geo.ranks import draw_items, draw_ranks, draw_uniform
 from lgsid_ray.tables import NEGATIVES
 
 QUERIES = 2_048  # places whose neighbour lists are held at once
-
-
-class World:
-    """What every task knows of every cell: tight boxes (cells, 2, 3), number of places and of items (cells,)."""
-
-    def __init__(self, boxes: Floats, places: Integers, items: Integers) -> None:
-        self.boxes, self.places, self.items = boxes, places, items
-        self.offsets = np.concatenate([[0], np.cumsum(items)])
 
 
 def ranked_negatives(
@@ -43,26 +34,14 @@ def ranked_negatives(
         anchors: item_index of the cell's anchors, grouped by place.
         place_of: the anchors' positions among the cell's places, ascending.
     """
-    count = min(settings.max_rank, int(world.places.sum()) - 1)
-    loaded = {cell: load(cell)}
-
-    def load_keys(other: int) -> Integers:
-        loaded[other] = load(other)
-        return loaded[other].keys
-
-    own = loaded[cell].keys
-    halo = surroundings(own, world.boxes, world.places, cell, load_keys, count)
-    near = _restrict(loaded, np.concatenate([own, halo]))
-    rows = np.searchsorted(near.keys, own)
-    tree = cKDTree(place_xyz(near.keys))
+    around = neighbourhood(cell, world, load, settings.max_rank)
     tables = []
-    for first in range(0, len(own), QUERIES):
+    for first in range(0, len(around.rows), QUERIES):
         mine = slice(*np.searchsorted(place_of, [first, first + QUERIES]))
         wanted, back = np.unique(place_of[mine], return_inverse=True)
-        found, chords = nearest_places(tree, near.keys, rows[wanted], count)
-        rank = draw_ranks(seed, anchors[mine], settings.negatives, count)
-        drawn = found[back[:, None], rank - 1]
-        items = draw_items(seed, anchors[mine], drawn, near)
+        found, chords = around.ranked(wanted)
+        rank = draw_ranks(seed, anchors[mine], settings.negatives, around.count)
+        items = draw_items(seed, anchors[mine], found[back[:, None], rank - 1], around.near)
         tables.append(_table(anchors[mine], items, chord_to_km(chords[back[:, None], rank - 1]), rank))
     return pa.concat_tables(tables)
 
@@ -93,16 +72,6 @@ def uniform_negatives(
     order = np.lexsort((items, chord), axis=-1)
     items, chord = np.take_along_axis(items, order, axis=1), np.take_along_axis(chord, order, axis=1)
     return _table(anchors, items, chord_to_km(chord), None)
-
-
-def _restrict(loaded: dict[int, Gathered], keys: Integers) -> Gathered:
-    """The items of the places `keys`, grouped, out of several cells."""
-    all_keys, items = [], []
-    for group in loaded.values():
-        wanted = np.repeat(np.isin(group.keys, keys), group.sizes)
-        all_keys.append(np.repeat(group.keys, group.sizes)[wanted])
-        items.append(group.items[wanted])
-    return gather(np.concatenate(all_keys), np.concatenate(items))
 
 
 def _table(anchors: Integers, items: Integers, km: Floats, rank: Integers | None) -> pa.Table:

@@ -21,7 +21,8 @@ from lgsid_ray.draws import Words, words
 from lgsid_ray.errors import InputError
 from lgsid_ray.geo.cells import Cells, bounds, partition
 from lgsid_ray.geo.distance import Floats
-from lgsid_ray.geo.negatives import World, ranked_negatives, uniform_negatives
+from lgsid_ray.geo.negatives import ranked_negatives, uniform_negatives
+from lgsid_ray.geo.neighbourhood import World
 from lgsid_ray.geo.places import Gathered, Integers, gather, place_degrees, place_keys, place_xyz
 from lgsid_ray.storage import StageDir
 

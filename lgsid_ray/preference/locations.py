@@ -1,0 +1,97 @@
+"""Locations: the (province, city, district) of every training item, and draws inside and outside of one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lgsid_ray.draws import Words, below
+from lgsid_ray.geo.distance import Floats
+from lgsid_ray.geo.places import Integers, place_keys, place_xyz
+
+LABEL_COLUMNS = ["lat", "lon", "split", "province", "city", "district"]
+
+
+@dataclass(frozen=True)
+class PartLabels:
+    """What one part of the items tells about locations; rows in item_index order."""
+
+    names: list[str]
+    """Distinct labels, province, city and district in one string."""
+    code: Integers
+    """(rows,) positions in `names`."""
+    key: Integers
+    """(rows,) places."""
+    train: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Compact columns that every task shares: 32 bytes an item, once per machine."""
+
+    code: Integers
+    """(items,) location of each item; -1 for an item outside the training split."""
+    key: Integers
+    """(items,) place of each item."""
+    members: Integers
+    """(training items,) item_index by location, ascending within one."""
+    position: Integers
+    """(items,) where each training item stands in `members`."""
+    starts: Integers
+    """(locations + 1,) where each location's members start."""
+    centre: Floats
+    """(locations, 3) mean of the members' points on the unit sphere."""
+
+    @property
+    def sizes(self) -> Integers:
+        """Number of members of each location."""
+        return np.diff(self.starts)
+
+    def inside(self, items: Integers, bits: Words) -> Integers:
+        """Another member of each item's location, uniformly; -1 where the item is alone there."""
+        code = self.code[items]
+        size = self.sizes[code]
+        drawn = below(bits, np.maximum(size - 1, 1))
+        drawn += drawn >= self.position[items] - self.starts[code]
+        return np.where(size > 1, self.members[np.minimum(self.starts[code] + drawn, len(self.members) - 1)], -1)
+
+    def outside(self, items: Integers, bits: Words) -> Integers:
+        """A member of any other location than each item's, uniformly over items; needs two locations."""
+        code = self.code[items]
+        size = self.sizes[code]
+        drawn = below(bits, len(self.members) - size)
+        return self.members[np.where(drawn >= self.starts[code], drawn + size, drawn)]
+
+    def member(self, codes: Integers, bits: Words) -> Integers:
+        """A member of each given location, uniformly."""
+        return self.members[self.starts[codes] + below(bits, self.sizes[codes])]
+
+
+def read_labels(items: pa.Table) -> PartLabels:
+    """The labels of one part that has the columns LABEL_COLUMNS; a null label counts as an empty one."""
+    labels = [pc.fill_null(items.column(name), "") for name in ("province", "city", "district")]
+    whole = pc.binary_join_element_wise(*labels, "\x1f").combine_chunks().dictionary_encode()
+    return PartLabels(
+        names=whole.dictionary.to_pylist(),
+        code=whole.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+        key=place_keys(items.column("lat").to_numpy(), items.column("lon").to_numpy()),
+        train=items.column("split").to_numpy(zero_copy_only=False) == "train",
+    )
+
+
+def locate(parts: list[PartLabels]) -> Locations:
+    """Locations of all items; `parts` in item_index order. Locations are numbered by their label's order."""
+    used = sorted({part.names[c] for part in parts for c in np.unique(part.code[part.train])})
+    number = {name: code for code, name in enumerate(used)}
+    numbers = [np.array([number.get(name, -1) for name in part.names], dtype=np.int64) for part in parts]
+    code = np.concatenate([np.where(p.train, n[p.code], -1) for p, n in zip(parts, numbers, strict=True)])
+    key = np.concatenate([part.key for part in parts])
+    train = np.flatnonzero(code >= 0)
+    members = train[np.argsort(code[train], kind="stable")]
+    starts = np.searchsorted(code[members], np.arange(len(used) + 1))
+    position = np.full(len(code), -1, dtype=np.int64)
+    position[members] = np.arange(len(members))
+    centre = np.add.reduceat(place_xyz(key[members]), starts[:-1]) / np.diff(starts)[:, None]
+    return Locations(code, key, members, position, starts.astype(np.int64), centre)

@@ -1,0 +1,105 @@
+"""Preference triples (anchor, i+, i-) of one cell's anchors (D_mix of METHOD).
+
+Every draw depends on the seed and on the triple's own identity (source, anchor, counter) alone, so triples do not
+depend on how anchors are spread over tasks.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lgsid_ray.config.preference import PreferenceConfig
+from lgsid_ray.draws import Words, below, unit, words
+from lgsid_ray.geo.neighbourhood import Neighbourhood
+from lgsid_ray.geo.places import Gathered, Integers
+from lgsid_ray.preference.locations import Locations
+from lgsid_ray.preference.opponents import just_outside
+from lgsid_ray.tables import TRIPLES
+
+Flags = NDArray[np.bool_]
+RANKS = 256  # neighbour ranks among which "just outside" is looked for
+
+
+@dataclass(frozen=True)
+class Triples:
+    """Parallel columns; `negative` is -1 where it is still to be found in the reference space."""
+
+    anchor: Integers
+    counter: Integers
+    """Tells apart the triples of an anchor: the round of a near one, i+ of a collaborative one."""
+    positive: Integers
+    negative: Integers
+    collaborative: Flags
+    hard: Flags
+    content: Flags
+
+    def words(self, seed: int, use: str) -> Words:
+        """One random word per triple for one use."""
+        near = words(seed, f"near/{use}", self.anchor, self.counter)
+        return np.where(self.collaborative, words(seed, f"collaborative/{use}", self.anchor, self.counter), near)
+
+    def take(self, rows: Integers | Flags) -> "Triples":
+        """The given rows."""
+        return Triples(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def table(self) -> pa.Table:
+        """As the TRIPLES table."""
+        source = np.where(self.collaborative, "collaborative", "near")
+        columns = [self.anchor, self.positive, self.negative, source, self.hard]
+        return pa.Table.from_arrays([pa.array(column) for column in columns], schema=TRIPLES)
+
+
+def concatenate(runs: list[Triples]) -> Triples:
+    """Several runs as one."""
+    return Triples(*(np.concatenate([getattr(run, field.name) for run in runs]) for field in fields(Triples)))
+
+
+def draw(
+    near_anchors: Integers,
+    rounds: Integers,
+    pairs: Integers,
+    own: Gathered,
+    around: Neighbourhood,
+    locations: Locations,
+    settings: PreferenceConfig,
+    seed: int,
+) -> Triples:
+    """Triples of one cell.
+
+    Args:
+        near_anchors: anchors of near triples, with `rounds` telling apart several of one anchor.
+        pairs: (m, 2) collaborative (anchor, i+) whose anchors lie in the cell.
+        own: the cell's items.
+        around: the cell's neighbourhood.
+    """
+    anchor = np.concatenate([near_anchors, pairs[:, 0]])
+    blank = np.full(len(anchor), -1, dtype=np.int64)
+    collaborative = np.arange(len(anchor)) >= len(near_anchors)
+    counter = np.concatenate([rounds, pairs[:, 1]])
+    never = np.zeros(len(anchor), dtype=bool)
+    kind = Triples(anchor, counter, blank, blank, collaborative, never, never)
+    level = unit(kind.words(seed, "kind"))
+    hard, content = level < settings.hard, (level >= settings.hard) & (level < settings.hard + settings.content)
+    positive = locations.inside(anchor, kind.words(seed, "inside"))
+    closest = (positive < 0) | (unit(kind.words(seed, "positive")) < settings.neighbour)
+    positive[collaborative], closest[collaborative] = pairs[:, 1], False
+    negative = locations.outside(anchor, kind.words(seed, "outside"))
+    negative[content] = -1
+
+    asked = np.flatnonzero(hard | closest)
+    place = np.searchsorted(own.keys, locations.key[anchor[asked]])
+    distinct, back = np.unique(place, return_inverse=True)
+    found = around.ranked(distinct)[0][back]
+    bits = np.stack([kind.words(seed, "place")[asked], kind.words(seed, "item")[asked]], axis=1)
+    outer, inner = hard[asked], closest[asked]
+    negative[asked[outer]] = just_outside(anchor[asked[outer]], found[outer], around.near, locations, bits[outer])
+    positive[asked[inner]] = _nearest(found[inner], around, kind.words(seed, "nearest")[asked[inner]])
+    return Triples(anchor, counter, positive, negative, collaborative, hard, content)
+
+
+def _nearest(found: Integers, around: Neighbourhood, bits: Words) -> Integers:
+    """An item at the nearest other place of each anchor."""
+    place = found[:, 0]
+    return around.near.items[around.near.starts[place] + below(bits, around.near.sizes[place])]
