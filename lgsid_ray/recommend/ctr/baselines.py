@@ -11,13 +11,11 @@ Floats = NDArray[np.float64]
 _PRIOR = 10.0  # pseudo-samples at the overall rate behind every item's click rate
 
 
-def scores(
-    samples: Samples, rows: NDArray[np.int64], xyz: NDArray[np.float64], length: int
-) -> tuple[dict[str, Floats], Floats]:
-    """Scores of each baseline for `rows`, (b,) each, larger meaning likelier; and popularity's probabilities.
+def scores(samples: Samples, rows: NDArray[np.int64], xyz: NDArray[np.float64], length: int) -> dict[str, Floats]:
+    """Scores of each baseline for `rows`, (b,) each, larger meaning likelier.
 
-    popularity: the item's smoothed click rate in training. repeat: how often the target stands in the latest
-    `length` of the history. nearness: the target's negative chord to the nearest item of the history.
+    popularity: the item's smoothed click rate in training, a probability. repeat: how often the target stands in the
+    latest `length` of the history. nearness: the target's negative chord to the nearest item of the history.
 
     Args:
         xyz: (n, 3) unit-sphere points of the items.
@@ -27,8 +25,7 @@ def scores(
     repeat = (history == target[:, None]).sum(axis=1)
     chord = np.linalg.norm(xyz[history] - xyz[target][:, None], axis=-1)
     nearest = np.where(history >= 0, chord, 2.0).min(axis=1)
-    by_name = {"popularity": rate[target], "repeat": repeat.astype(np.float64), "nearness": -nearest}
-    return by_name, rate[target]
+    return {"popularity": rate[target], "repeat": repeat.astype(np.float64), "nearness": -nearest}
 
 
 def click_rate(samples: Samples, items: int) -> Floats:

@@ -112,5 +112,3 @@ def _thin(positive: NDArray[np.bool_], ratio: int, seed: int) -> Integers:
     rows = np.arange(len(positive))
     share = ratio * positive.sum() / max((~positive).sum(), 1)
     return np.flatnonzero(positive | (unit(words(seed, "rank/thin", rows)) < share))
-
-

@@ -1,4 +1,4 @@
-"""Trivial recommenders that every generator must beat: popularity, own history, first-order Markov, near-and-popular."""
+"""Trivial recommenders that every generator must beat: popularity, own history, Markov, near-and-popular."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -10,9 +10,7 @@ from lgsid_ray.tokenizer.trie import Trie
 
 
 @torch.no_grad()
-def search(
-    model: Generator, history: Tensor, trie: Trie, beams: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def search(model: Generator, history: Tensor, trie: Trie, beams: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The likeliest items after each history, all histories and beams at once.
 
     A beam's score is the sum of its tokens' log-probabilities, not renormalised over the trie's children: with as
@@ -33,11 +31,14 @@ def search(
     states = np.full((batch, beams), trie.root)
     for _ in range(model.levels):
         ahead = model.log_probabilities(memory, mask, prefix)
-        allowed = torch.from_numpy(_allowed(trie, states.ravel(), ahead.shape[-1])).to(history.device)
-        total = (score.unsqueeze(-1) + ahead).masked_fill(~allowed.view_as(ahead), -torch.inf)
+        live = torch.isfinite(score).cpu().numpy()
+        allowed = torch.from_numpy(_allowed(trie, states, live, ahead.shape[-1])).to(history.device)
+        total = (score.unsqueeze(-1) + ahead).masked_fill(~allowed, -torch.inf)
         score, flat = total.flatten(1).topk(beams, dim=1)
         parent, token = flat // ahead.shape[-1], flat % ahead.shape[-1]
-        prefix = torch.cat([prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, prefix.shape[-1])), token[..., None]], -1)
+        prefix = torch.cat(
+            [prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, prefix.shape[-1])), token[..., None]], -1
+        )
         live = torch.isfinite(score).cpu().numpy()
         states = np.take_along_axis(states, parent.cpu().numpy(), axis=1)
         states[live] = trie.step(states[live], token.cpu().numpy()[live])
@@ -46,9 +47,10 @@ def search(
     return items, score.cpu().numpy()
 
 
-def _allowed(trie: Trie, states: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    """(s, size) bool: which tokens lead on from each state."""
-    rows, tokens = trie.children(states)
-    allowed = np.zeros((len(states), size), dtype=bool)
-    allowed[rows, tokens] = True
-    return allowed
+def _allowed(trie: Trie, states: NDArray[np.int64], live: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """(b, k, size) bool: which tokens lead on from each live state."""
+    rows, tokens = trie.children(states[live])
+    beams = np.flatnonzero(live)
+    allowed = np.zeros((states.size, size), dtype=bool)
+    allowed[beams[rows], tokens] = True
+    return allowed.reshape(*states.shape, size)

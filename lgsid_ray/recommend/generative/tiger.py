@@ -1,4 +1,4 @@
-"""TIGER (Rajput et al., NeurIPS 2023): an encoder-decoder transformer that writes the next item's SID token by token."""
+"""TIGER (Rajput et al., NeurIPS 2023): an encoder-decoder transformer that writes the next SID token by token."""
 
 import numpy as np
 import torch
@@ -111,7 +111,9 @@ class Tiger(nn.Module):
         memory, mask = self.encode(history)
         wanted = self.tokens[target]
         hidden = self._decoded(memory, mask, wanted[:, None, :-1])[:, 0]
-        parts = [F.cross_entropy(self._logits(hidden[:, level], level), wanted[:, level]) for level in range(self.levels)]
+        parts = [
+            F.cross_entropy(self._logits(hidden[:, level], level), wanted[:, level]) for level in range(self.levels)
+        ]
         return torch.stack(parts).mean()
 
     def _decoded(self, memory: Tensor, mask: Tensor, prefix: Tensor) -> Tensor:
