@@ -146,6 +146,14 @@ class StageDir:
         except (pa.ArrowInvalid, OSError) as error:
             raise StorageError(f"{part} is corrupt ({error}); delete {self.root} and run again") from None
 
+    def count_rows(self, part: str) -> int:
+        """Rows of one Parquet part, from its footer."""
+        try:
+            with self.arrow.open_input_file(part) as file:
+                return int(pq.ParquetFile(file).metadata.num_rows)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StorageError(f"{part} is corrupt ({error}); delete {self.root} and run again") from None
+
 
 def resolve(uri: str) -> str:
     """An absolute form of a local path; URIs are returned as they are."""

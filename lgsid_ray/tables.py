@@ -96,6 +96,12 @@ def embeddings(dimension: int) -> pa.Schema:
     return pa.schema([("item_index", pa.int64()), ("item_id", pa.string()), ("embedding", vector)])
 
 
+def list_embeddings(width: int) -> pa.Schema:
+    """Schema of the mismatched lists: `embedding` holds (K + 1) * dimension float32, the true prompt first (Eq 1)."""
+    vector = pa.list_(pa.float32(), width)
+    return pa.schema([("item_index", pa.int64()), ("negatives", pa.list_(pa.int64())), ("embedding", vector)])
+
+
 def conform(table: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
     """`table` with exactly the schema's columns, in its order and types.
 

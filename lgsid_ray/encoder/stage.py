@@ -1,0 +1,150 @@
+"""The embedding stages: a Ray Data stream of units through a pool of actors that hold the model.
+
+A unit is a run of rows of one input part; its result is one output part, written aside and moved into place. Units
+whose part already stands are skipped, so a killed stage continues in the middle, and the result is the same.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+
+from lgsid_ray.config import RunConfig
+from lgsid_ray.config.encoder import EncoderConfig
+from lgsid_ray.encoder.local import local_copy
+from lgsid_ray.encoder.model import Encoder, identity, make_encoder
+from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
+from lgsid_ray.storage import StageDir
+from lgsid_ray.tables import conform, embeddings, list_embeddings
+
+Unit = dict[str, Any]
+"""An input part, the first row, how many rows, and the name of the output part."""
+Work = Callable[[Encoder, pa.Table], pa.Table]
+
+
+def embed(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+    """Reference embeddings of the full prompts: `embeddings/`, in item order."""
+    return _embed_items(config.encoder, inputs["catalogue"], out, full_prompts)
+
+
+def embed_content(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+    """Embeddings of the content-only prompts: `embeddings/`, in item order."""
+    return _embed_items(config.encoder, inputs["catalogue"], out, content_prompts)
+
+
+def embed_aligned(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+    """Embeddings of the full prompts by the aligned model: `embeddings/`, in item order."""
+    return _embed_items(config.encoder, inputs["catalogue"], out, full_prompts, inputs["align"].child("model"))
+
+
+def _embed_items(
+    config: EncoderConfig,
+    catalogue: StageDir,
+    out: StageDir,
+    prompts: Callable[..., list[str]],
+    model: StageDir | None = None,
+) -> dict[str, Any]:
+    def work(encoder: Encoder, items: pa.Table) -> pa.Table:
+        vectors = encoder.encode(prompts(items, config.prompt))
+        columns = {
+            "item_index": items.column("item_index"),
+            "item_id": items.column("item_id"),
+            "embedding": _vectors(vectors),
+        }
+        return conform(pa.table(columns), embeddings(encoder.dimension), "embeddings")
+
+    return _run(config, catalogue, "items", out, "embeddings", work, model)
+
+
+def embed_lists(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+    """Embeddings of every anchor's list [P_i, P_i^1 … P_i^K] (Eq 1): `lists/`.
+
+    The prompts' two halves of the whole catalogue are held once in the object store and shared by the actors.
+    """
+    settings = config.encoder.prompt
+    items = inputs["catalogue"].read_table("items")
+    halves = ray.put((pa.array(content_prompts(items, settings)), pa.array(location_prompts(items, settings))))
+
+    def work(encoder: Encoder, lists: pa.Table) -> pa.Table:
+        contents, locations = ray.get(halves)
+        anchors = lists.column("item_index").to_numpy()
+        negatives = np.stack(lists.column("negatives").to_numpy(zero_copy_only=False))
+        places = np.concatenate([anchors[:, None], negatives], axis=1)
+        texts = combine(
+            contents.take(pa.array(np.repeat(anchors, places.shape[1]))).to_pylist(),
+            locations.take(pa.array(places.ravel())).to_pylist(),
+            settings.separator,
+        )
+        vectors = encoder.encode(texts).reshape(len(lists), -1)
+        columns = {
+            "item_index": lists.column("item_index"),
+            "negatives": lists.column("negatives"),
+            "embedding": _vectors(vectors),
+        }
+        return conform(pa.table(columns), list_embeddings(vectors.shape[1]), "lists")
+
+    return _run(config.encoder, inputs["sample"], "negatives", out, "lists", work, None)
+
+
+class _Embedder:
+    """An actor: loads the model once, then turns units into output parts."""
+
+    def __init__(
+        self, config: EncoderConfig, out: StageDir, table: str, work: Work, model: StageDir | None, source: StageDir
+    ) -> None:
+        # One thread an actor on a CPU: the pool is the parallelism, and threads would fight for the cores.
+        torch.set_num_threads(1)
+        device = "cuda" if config.gpus_per_actor else "cpu"
+        path = local_copy(model) if model is not None else None
+        self._encoder = make_encoder(config, path, device)
+        self._out, self._table, self._work, self._source = out, table, work, source
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for part, start, rows, name in zip(batch["part"], batch["start"], batch["rows"], batch["name"], strict=True):
+            table = self._source.read_part(str(part)).slice(int(start), int(rows))
+            self._out.write_table(f"{self._table}/{name}", self._work(self._encoder, table))
+        return {"rows": batch["rows"]}
+
+
+def _run(
+    config: EncoderConfig,
+    source: StageDir,
+    source_table: str,
+    out: StageDir,
+    table: str,
+    work: Work,
+    model: StageDir | None,
+) -> dict[str, Any]:
+    units = _units(source, source_table, config.rows)
+    missing = [unit for unit in units if not out.exists(f"{table}/{unit['name']}")]
+    out.write_json("encoder.json", identity(config, local_copy(model) if model is not None else None))
+    if missing:
+        stream = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
+            _Embedder,
+            fn_constructor_args=(config, out, table, work, model, source),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(missing))),
+            num_cpus=0 if config.gpus_per_actor else 1,
+            num_gpus=config.gpus_per_actor,
+        )
+        for _ in stream.iter_batches(batch_size=None):
+            pass
+    rows = sum(unit["rows"] for unit in units)
+    return {"rows": rows, "parts": len(units), "computed_parts": len(missing)}
+
+
+def _units(source: StageDir, table: str, rows: int) -> list[Unit]:
+    units = []
+    for number, part in enumerate(source.parts(table)):
+        total = source.count_rows(part)
+        for start in range(0, total, rows):
+            name = f"part-{number:05d}-{start:09d}.parquet"
+            units.append({"part": part, "start": start, "rows": min(rows, total - start), "name": name})
+    return units
+
+
+def _vectors(vectors: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
