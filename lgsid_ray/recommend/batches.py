@@ -18,8 +18,11 @@ Integers = NDArray[np.int64]
 class Batches(Protocol):
     """Training and validation rows, and the batch that stands behind any of them."""
 
-    train: Integers
-    valid: Integers
+    @property
+    def train(self) -> Integers: ...
+
+    @property
+    def valid(self) -> Integers: ...
 
     def batch(self, rows: Integers) -> tuple[Tensor, ...]:
         """What the members of the panel take as `loss(*batch)`."""

@@ -17,16 +17,14 @@ class ItemEmbedding(nn.Module):
 
     tokens: Tensor
 
-    def __init__(self, items: int, dimension: int, tokens: NDArray[np.int32] | None) -> None:
+    def __init__(self, items: int, dimension: int, tokens: NDArray[np.int64] | None) -> None:
         super().__init__()
         self.by_id = nn.Embedding(items, dimension)
         table = np.zeros((items, 0), dtype=np.int64) if tokens is None else tokens
-        self.register_buffer(
-            "tokens", torch.as_tensor(np.ascontiguousarray(table), dtype=torch.int64), persistent=False
-        )
+        self.register_buffer("tokens", torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
         self.by_level = nn.ModuleList(nn.Embedding(int(level.max()) + 1, dimension) for level in table.T)
         for module in [self.by_id, *self.by_level]:
-            nn.init.normal_(module.weight, std=0.05)  # type: ignore[arg-type]
+            nn.init.normal_(module.weight, std=0.05)
         self.width = dimension * (1 + table.shape[1])
 
     def forward(self, item: Tensor) -> Tensor:

@@ -29,33 +29,39 @@ class Attention(nn.Module):
         return result
 
 
-class Block(nn.Module):
-    """A pre-norm transformer block; with `cross` it also looks at the encoder's memory."""
+class EncoderBlock(nn.Module):
+    """Pre-norm: self-attention over the history, then a feed-forward layer."""
 
-    def __init__(self, dimension: int, heads: int, dropout: float, cross: bool) -> None:
+    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.own_norm, self.own = nn.LayerNorm(dimension), Attention(dimension, heads)
-        self.cross_norm = nn.LayerNorm(dimension) if cross else None
-        self.cross = Attention(dimension, heads) if cross else None
-        self.feed_norm = nn.LayerNorm(dimension)
-        self.feed = nn.Sequential(nn.Linear(dimension, 4 * dimension), nn.ReLU(), nn.Linear(4 * dimension, dimension))
+        self.feed = _feed_forward(dimension)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Encoder: (b, s, d) with (b, s) bool of what is no padding."""
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(b, s, d) and the (b, s) bool of what is no padding → (b, s, d)."""
         normed = self.own_norm(x)
         x = x + self.dropout(self.own(normed, normed, mask))
-        return x + self.dropout(self.feed(self.feed_norm(x)))
+        return x + self.dropout(self.feed(x))
 
-    def decode(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """Decoder: (b, k, l, d), k prefixes per history, over (b, s, d); the memory is not repeated k times."""
-        assert self.cross is not None
-        assert self.cross_norm is not None
+
+class DecoderBlock(nn.Module):
+    """Pre-norm: causal self-attention over each prefix, attention over the memory, a feed-forward layer."""
+
+    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.own_norm, self.own = nn.LayerNorm(dimension), Attention(dimension, heads)
+        self.cross_norm, self.cross = nn.LayerNorm(dimension), Attention(dimension, heads)
+        self.feed = _feed_forward(dimension)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """(b, k, l, d), k prefixes for each history, over (b, s, d); the memory is not repeated k times."""
         normed = self.own_norm(x).flatten(0, 1)
         x = x + self.dropout(self.own(normed, normed, None, causal=True)).view_as(x)
         queries = self.cross_norm(x).flatten(1, 2)
         x = x + self.dropout(self.cross(queries, memory, mask)).view_as(x)
-        return x + self.dropout(self.feed(self.feed_norm(x)))
+        return x + self.dropout(self.feed(x))
 
 
 class Tiger(nn.Module):
@@ -83,8 +89,8 @@ class Tiger(nn.Module):
         self.recency = nn.Embedding(history, dimension)
         for table in (self.token, self.level, self.recency):
             nn.init.normal_(table.weight, std=0.02)
-        self.encoder = nn.ModuleList(Block(dimension, heads, dropout, cross=False) for _ in range(layers))
-        self.decoder = nn.ModuleList(Block(dimension, heads, dropout, cross=True) for _ in range(layers))
+        self.encoder = nn.ModuleList(EncoderBlock(dimension, heads, dropout) for _ in range(layers))
+        self.decoder = nn.ModuleList(DecoderBlock(dimension, heads, dropout) for _ in range(layers))
         self.encoder_norm, self.decoder_norm = nn.LayerNorm(dimension), nn.LayerNorm(dimension)
         self.output = nn.Linear(dimension, self.starts[-1])
         self.dropout = nn.Dropout(dropout)
@@ -122,10 +128,16 @@ class Tiger(nn.Module):
         token = torch.cat([begin, prefix + self.offsets[: prefix.shape[-1]]], dim=-1)
         x = self.dropout(self.token(token) + self.level.weight[: token.shape[-1]])
         for block in self.decoder:
-            x = block.decode(x, memory, mask)
+            x = block(x, memory, mask)
         normed: Tensor = self.decoder_norm(x)
         return normed
 
     def _logits(self, hidden: Tensor, level: int) -> Tensor:
         span = slice(self.starts[level], self.starts[level + 1])
         return F.linear(hidden, self.output.weight[span], self.output.bias[span])
+
+
+def _feed_forward(dimension: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(dimension), nn.Linear(dimension, 4 * dimension), nn.ReLU(), nn.Linear(4 * dimension, dimension)
+    )
