@@ -174,6 +174,34 @@ def tune_command(
         console.print(folder.path(name), markup=False, soft_wrap=True)
 
 
+@app.command("submit")
+@reported
+def submit_command(
+    job: Annotated[str, typer.Argument(help="run, or the name of a stage.")] = "run",
+    config: Config = None,
+    out: Out = "runs/run",
+    overrides: Set = None,
+    address: Annotated[str, typer.Option(help="Dashboard of the cluster.")] = "http://127.0.0.1:8265",
+    working_dir: Annotated[str, typer.Option(help="Folder that is sent to the cluster: a checkout.")] = ".",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job and end with its exit code.")] = True,
+    debug: Debug = False,
+) -> None:
+    """Send a job to a Ray cluster, follow its log, and end with its exit code.
+
+    Examples:
+
+    lgsid submit --config configs/production.yaml --out s3://bucket/run
+
+    lgsid submit sample -c configs/gowalla.yaml -o /shared/runs/gowalla --address http://127.0.0.1:8265
+    """
+    from lgsid_ray.submit import Job, submit
+
+    task = Job(script=job, out=out, config=config, overrides=tuple(overrides or ()), working_dir=working_dir)
+    code = submit(task, address, wait, log=lambda line: console.print(line, markup=False, soft_wrap=True))
+    if code:
+        raise typer.Exit(code)
+
+
 @app.command("status")
 @reported
 def status_command(out: Out = "runs/run", debug: Debug = False) -> None:

@@ -1,0 +1,11 @@
+"""Everything up to stage embed_content as a Ray job.
+
+ray job submit --working-dir . -- python jobs/embed_content.py --config configs/production.yaml --out s3://bucket/run
+"""
+
+import sys
+
+from lgsid_ray.cli import app
+
+if __name__ == "__main__":
+    app(["embed-content", *sys.argv[1:]])

@@ -1,0 +1,11 @@
+"""The whole path as a Ray job.
+
+ray job submit --working-dir . -- python jobs/run.py --config configs/production.yaml --out s3://bucket/run
+"""
+
+import sys
+
+from lgsid_ray.cli import app
+
+if __name__ == "__main__":
+    app(["run", *sys.argv[1:]])

@@ -1,0 +1,11 @@
+"""Everything up to stage tokenise as a Ray job.
+
+ray job submit --working-dir . -- python jobs/tokenise.py --config configs/production.yaml --out s3://bucket/run
+"""
+
+import sys
+
+from lgsid_ray.cli import app
+
+if __name__ == "__main__":
+    app(["tokenise", *sys.argv[1:]])
