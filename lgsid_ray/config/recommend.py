@@ -1,6 +1,6 @@
 """Rankers and generators that show what the SIDs are worth."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -36,7 +36,11 @@ class RankConfig(Section):
     """Samples a step, over all workers."""
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
-    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+    trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig(checkpoint_steps=200))
+
+    @model_validator(mode="after")
+    def _every_worker_has_a_share(self) -> "RankConfig":
+        return _shared_out(self)
 
 
 class GenerateConfig(Section):
@@ -62,10 +66,23 @@ class GenerateConfig(Section):
     """Targets a step, over all workers."""
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
-    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+    trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig(checkpoint_steps=200))
+
+    @model_validator(mode="after")
+    def _every_worker_has_a_share(self) -> "GenerateConfig":
+        return _shared_out(self)
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "GenerateConfig":
         if self.dimension % self.heads:
             raise ValueError(f"dimension {self.dimension} must be a multiple of heads {self.heads}")
         return self
+
+
+_Trained = TypeVar("_Trained", RankConfig, GenerateConfig)
+
+
+def _shared_out(section: _Trained) -> _Trained:
+    if section.batch_size < section.trainer.workers:
+        raise ValueError(f"batch_size {section.batch_size} leaves some of {section.trainer.workers} workers nothing")
+    return section

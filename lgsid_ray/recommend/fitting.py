@@ -1,14 +1,77 @@
-"""One training loop for every panel: joint steps, and for each member the weights of its best epoch on valid."""
+"""What every training run of the room shares: the order of its steps, and each member's best epoch on valid."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lgsid_ray.recommend.batches import Batches, order
+from lgsid_ray.recommend.batches import Batches, Integers, order
 from lgsid_ray.recommend.panel import Panel
 
-VALID_CHUNK = 4096
+CHUNK = 4096
+"""Validation rows evaluated at once."""
+CURVE_POINTS = 200
+"""At most so many points of the training curve are kept."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which rows each step takes, and at which rate: the same for any number of workers, and after a restart."""
+
+    rows: int
+    """Training rows."""
+    batch_size: int
+    epochs: int
+    seed: int
+
+    @property
+    def epoch_steps(self) -> int:
+        """Whole batches an epoch holds; the rest is left to the next epoch's shuffle."""
+        return max(1, self.rows // self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all epochs."""
+        return self.epoch_steps * self.epochs
+
+    def ended_epoch(self, step: int) -> int:
+        """The 1-based epoch that ended right before `step`; 0 for none."""
+        return step // self.epoch_steps if step % self.epoch_steps == 0 else 0
+
+    def scale(self, step: int) -> float:
+        """Learning rate relative to its peak: a short warm-up, then linearly down."""
+        warmup = max(1, self.steps // 20)
+        return min(1.0, (step + 1) / warmup) * (1 - step / self.steps)
+
+    def share(self, shuffled: Integers, step: int, rank: int, workers: int) -> Integers:
+        """The rows of `step` that one worker takes; fewer rows than a batch are repeated to fill it."""
+        begin = step % self.epoch_steps * self.batch_size
+        batch = np.resize(shuffled[begin : begin + self.batch_size], self.batch_size)
+        return batch[rank::workers]
+
+
+class Shuffles:
+    """The shuffled rows of the epoch at hand, made once per epoch."""
+
+    def __init__(self, rows: Integers, seed: int) -> None:
+        self._rows, self._seed = rows, seed
+        self._epoch, self._order = -1, rows
+
+    def of(self, epoch: int) -> Integers:
+        """The training rows in the order of `epoch`."""
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, order(self._rows, self._seed, epoch)
+        return self._order
+
+
+@torch.no_grad()
+def calibrate(panel: Panel, batches: Batches) -> None:
+    """Fix what normalises by batch statistics while training (Dice) to those of one large training batch."""
+    panel.train()
+    panel(*batches.batch(batches.train[:: max(1, len(batches.train) // CHUNK)]))
+    panel.eval()
 
 
 @torch.no_grad()
@@ -16,53 +79,54 @@ def valid_losses(panel: Panel, batches: Batches) -> dict[str, float]:
     """Mean loss of each member over all validation rows, in evaluation mode."""
     panel.eval()
     total = torch.zeros(len(panel.members), dtype=torch.float64)
-    for begin in range(0, len(batches.valid), VALID_CHUNK):
-        rows = batches.valid[begin : begin + VALID_CHUNK]
-        total += panel(*batches.batch(rows)).double().cpu() * len(rows)
-    return dict(zip(panel.members, (total / max(len(batches.valid), 1)).tolist(), strict=True))
+    for begin in range(0, len(batches.valid), CHUNK):
+        rows = batches.valid[begin : begin + CHUNK]
+        total += panel(*batches.batch(rows)).double() * len(rows)
+    return dict(zip(panel.members, (total / len(batches.valid)).tolist(), strict=True))
 
 
 class Best:
-    """Keeps, member by member, the weights of the epoch with the least validation loss."""
+    """Chooses, member by member, the epoch with the least validation loss."""
 
-    def __init__(self) -> None:
-        self.loss: dict[str, float] = {}
+    def __init__(self, panel: Panel, batches: Batches) -> None:
+        self.panel, self.batches = panel, batches
+        self.losses: list[dict[str, float]] = []
         self.weights: dict[str, Tensor] = {}
 
-    def see(self, panel: Panel, losses: dict[str, float]) -> None:
-        """Take over the weights of every member that has improved."""
+    def see(self, weights: dict[str, Tensor]) -> None:
+        """Judge the panel's trained weights after the next epoch; keep those of every member that has improved."""
+        self.panel.load_state_dict(weights, strict=False)
+        calibrate(self.panel, self.batches)
+        losses = valid_losses(self.panel, self.batches)
         for name, loss in losses.items():
-            if name not in self.loss or loss < self.loss[name]:
-                self.loss[name] = loss
-                state = panel.members[name].state_dict()
-                self.weights |= {f"{name}|{key}": value.detach().cpu().clone() for key, value in state.items()}
+            if all(loss < before[name] for before in self.losses):
+                self.weights |= _named(self.panel.members[name], name)
+        self.losses.append(losses)
+
+    def settle(self) -> None:
+        """Load every member's best weights into the panel."""
+        self.panel.load_state_dict(self.weights)
+        self.panel.eval()
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """The 1-based best epoch of each member."""
+        return {name: int(np.argmin([losses[name] for losses in self.losses])) + 1 for name in self.panel.members}
 
 
-def fit(panel: Panel, batches: Batches, epochs: int, batch_size: int, rate: float, decay: float, seed: int) -> Any:
-    best, history = Best(), []
-    steps = max(1, len(batches.train) // batch_size)
-    optimiser = torch.optim.AdamW(panel.parameters(), lr=rate, weight_decay=decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / (steps * epochs))
-    for epoch in range(epochs):
-        panel.train()
-        rows = order(batches.train, seed, epoch)
-        total = torch.zeros(len(panel.members))
-        for step in range(steps):
-            losses = panel(*batches.batch(rows[step * batch_size : (step + 1) * batch_size]))
-            optimiser.zero_grad()
-            losses.sum().backward()
-            optimiser.step()
-            schedule.step()
-            total += losses.detach()
-        valid = valid_losses(panel, batches)
-        best.see(panel, valid)
-        train = dict(zip(panel.members, (total / steps).tolist(), strict=True))
-        history.append({"epoch": epoch + 1, "train": train, "valid": valid})
-    return best, history
+def curve(history: list[dict[str, float]], valid: list[dict[str, float]], schedule: Schedule) -> list[dict[str, Any]]:
+    """Training losses, averaged over spans of steps, and the validation losses at the end of each epoch."""
+    span = -(-len(history) // CURVE_POINTS)
+    points: list[dict[str, Any]] = []
+    for begin in range(0, len(history), span):
+        part = history[begin : begin + span]
+        means = {name: float(np.mean([row[name] for row in part])) for name in part[0] if name != "step"}
+        points.append({"step": part[-1]["step"], **means})
+    for epoch, losses in enumerate(valid, 1):
+        step = epoch * schedule.epoch_steps
+        points.append({"step": step, "epoch": epoch} | {f"valid/{name}": loss for name, loss in losses.items()})
+    return sorted(points, key=lambda point: point["step"])
 
 
-def restore(panel: Panel, weights: dict[str, Tensor]) -> None:
-    """Load the weights that `Best` kept back into the panel."""
-    for name, member in panel.members.items():
-        prefix = f"{name}|"
-        member.load_state_dict({key.removeprefix(prefix): w for key, w in weights.items() if key.startswith(prefix)})
+def _named(member: nn.Module, name: str) -> dict[str, Tensor]:
+    return {f"members.{name}.{key}": value.detach().clone() for key, value in member.state_dict().items()}

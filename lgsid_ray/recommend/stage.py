@@ -1,17 +1,27 @@
 """The stages: click prediction and next-item generation with SIDs. The only file of the room that imports Ray."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from safetensors.torch import save
+import ray
+import torch
+from safetensors.torch import load, save
 
 from lgsid_ray.config import RunConfig
-from lgsid_ray.recommend import fitting
+from lgsid_ray.config.recommend import GenerateConfig, RankConfig
+from lgsid_ray.recommend.batches import Batches
 from lgsid_ray.recommend.ctr import experiment as ranking
+from lgsid_ray.recommend.fitting import Best, Schedule, Shuffles, curve
 from lgsid_ray.recommend.generative import experiment as generation
 from lgsid_ray.recommend.generative.sequences import build
 from lgsid_ray.recommend.inputs import read_items, read_log
+from lgsid_ray.recommend.panel import Panel
 from lgsid_ray.run import Facts, Inputs
 from lgsid_ray.storage import StageDir
+from lgsid_ray.train import Engine, fit, train_steps
+
+WEIGHTS = "weights.safetensors"
 
 
 def rank(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
@@ -27,14 +37,11 @@ def rank(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     reason = ranking.unusable(samples)
     if reason:
         return _skip(out, reason)
-    panel = ranking.panel(section, items, config.seed)
-    batches = ranking.batches(section, samples)
-    best, history = fitting.fit(
-        panel, batches, section.epochs, section.batch_size, section.learning_rate, section.weight_decay, config.seed
+    best = _train(
+        section, partial(ranking.panel, section, items, config.seed), ranking.batches(section, samples), config, out
     )
-    fitting.restore(panel, best.weights)
-    metrics = ranking.judge(section, items, log, samples, panel)
-    return _publish(out, metrics, history, best, metrics["facts"])
+    metrics = ranking.judge(section, items, log, samples, best.panel)
+    return _publish(out, metrics, best)
 
 
 def generate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
@@ -51,14 +58,73 @@ def generate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     reason = generation.unusable(sequences)
     if reason:
         return _skip(out, reason)
-    panel = generation.panel(section, items, config.seed)
     batches = generation.batches(section, sequences, config.seed)
-    best, history = fitting.fit(
-        panel, batches, section.epochs, section.batch_size, section.learning_rate, section.weight_decay, config.seed
-    )
-    fitting.restore(panel, best.weights)
-    metrics = generation.judge(section, items, sequences, panel, config.seed)
-    return _publish(out, metrics, history, best, metrics["facts"])
+    best = _train(section, partial(generation.panel, section, items, config.seed), batches, config, out)
+    metrics = generation.judge(section, items, sequences, best.panel, config.seed)
+    return _publish(out, metrics, best)
+
+
+def _train(
+    section: RankConfig | GenerateConfig,
+    build_panel: Callable[[], Panel],
+    batches: Batches,
+    config: RunConfig,
+    out: StageDir,
+) -> Best:
+    """Train the panel on Ray Train and choose every member's epoch; its training curve goes to history.json."""
+    schedule = Schedule(len(batches.train), section.batch_size, section.epochs, config.seed)
+    settings = {
+        "panel": ray.put(build_panel),
+        "batches": ray.put(batches),
+        "schedule": schedule,
+        "section": section,
+        "out": out,
+    }
+    trained = fit(_loop, settings, section.trainer, out)
+    best = Best(build_panel(), batches)
+    for epoch in range(1, section.epochs):
+        best.see(load(out.read(_snapshot(epoch))))
+    best.see(trained.weights)
+    best.settle()
+    out.write_json("history.json", curve(trained.history, best.losses, schedule))
+    return best
+
+
+def _loop(settings: dict[str, Any]) -> None:
+    """On every worker: the panel's steps, and a snapshot of the weights after each epoch but the last."""
+    batches: Batches = ray.get(settings["batches"])
+    panel: Panel = ray.get(settings["panel"])()
+    schedule: Schedule = settings["schedule"]
+    section, out = settings["section"], settings["out"]
+    # No clipping: a bound on the panel's joint norm would let one member's gradient shorten another's step.
+    engine = Engine(panel, section.learning_rate, section.weight_decay, section.trainer.zero_stage, clip=0.0)
+    position, workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    shuffles = Shuffles(batches.train, schedule.seed)
+    names = list(panel.members)
+
+    def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
+        ended = schedule.ended_epoch(number)
+        if ended:
+            _take_snapshot(engine, out, ended, writes=position == 0)
+        engine.set_learning_rate(schedule.scale(number))
+        rows = schedule.share(shuffles.of(number // schedule.epoch_steps), number, position, workers)
+        panel.train()
+        losses = engine.model(*(part.to(engine.device) for part in batches.batch(rows)))
+        return losses.sum(), dict(zip(names, losses.tolist(), strict=True))
+
+    train_steps(engine, schedule.steps, step, section.trainer.checkpoint_steps, schedule.seed)
+
+
+def _take_snapshot(engine: Engine, out: StageDir, epoch: int, writes: bool) -> None:
+    state = engine.state()  # collective: every rank takes part
+    if writes:
+        weights = {name.removeprefix("weight."): w for name, w in state.items() if name.startswith("weight.")}
+        with out.write(_snapshot(epoch)) as file:
+            file.write(save(weights))
+
+
+def _snapshot(epoch: int) -> str:
+    return f"epochs/{epoch:04d}.safetensors"
 
 
 def _skip(out: StageDir, reason: str) -> Facts:
@@ -67,9 +133,12 @@ def _skip(out: StageDir, reason: str) -> Facts:
     return {"skipped": reason}
 
 
-def _publish(out: StageDir, metrics: dict[str, Any], history: list[Any], best: fitting.Best, facts: Facts) -> Facts:
-    with out.write("weights.safetensors") as file:
+def _publish(out: StageDir, metrics: dict[str, Any], best: Best) -> Facts:
+    metrics["best_epoch"] = best.epochs
+    with out.write(WEIGHTS) as file:
         file.write(save(best.weights))
-    out.write_json("history.json", history)
     out.write_json("metrics.json", metrics)
+    for scaffold in ("epochs", "train"):
+        out.remove(scaffold)
+    facts: Facts = metrics.pop("facts")
     return facts

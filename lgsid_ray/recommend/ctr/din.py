@@ -10,17 +10,17 @@ from lgsid_ray.recommend.ctr.items import ItemEmbedding
 class Dice(nn.Module):
     """Data-adaptive activation: `p·x + (1 − p)·α·x` with `p = σ((x − E[x]) / √(Var[x] + ε))`.
 
-    Mean and variance are those of the batch while training and running averages afterwards, taken over the entries
-    that `valid` marks, so that padding moves nothing.
+    While training, mean and variance are those of the batch, over the entries that `valid` marks, so that padding
+    moves nothing. Afterwards they are those of the last training batch seen: end training with a large one.
     """
 
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, width: int, momentum: float = 0.1, epsilon: float = 1e-8) -> None:
+    def __init__(self, width: int, epsilon: float = 1e-8) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.zeros(width))
-        self.momentum, self.epsilon = momentum, epsilon
+        self.epsilon = epsilon
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
 
@@ -34,8 +34,8 @@ class Dice(nn.Module):
             mean = (rows * weight).sum(0) / count
             variance = ((rows - mean).square() * weight).sum(0) / count
             with torch.no_grad():
-                self.mean.lerp_(mean, self.momentum)
-                self.variance.lerp_(variance, self.momentum)
+                self.mean.copy_(mean)
+                self.variance.copy_(variance)
         gate = torch.sigmoid((x - mean) * torch.rsqrt(variance + self.epsilon))
         return x * (self.alpha + gate * (1 - self.alpha))
 

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend.generative.sequences import Sequences
 
 Integers = NDArray[np.int64]
@@ -59,9 +60,9 @@ def _markov(source: Integers, target: Integers, last: Integers, popular: Integer
 
 
 def _near(xyz: NDArray[np.float64], last: Integers, popular: Integers, length: int) -> Integers:
-    """The most popular of the `NEAR` nearest items of the last one; ties by distance."""
-    near = cKDTree(xyz).query(xyz[last], k=np.arange(1, min(NEAR, len(xyz)) + 1))[1]
-    best = np.argsort(-popular[near], axis=1, kind="stable")[:, :length]
+    """Of the `NEAR` nearest items of the last one, those with most visits per (1 + km); ties by distance."""
+    chord, near = cKDTree(xyz).query(xyz[last], k=np.arange(1, min(NEAR, len(xyz)) + 1))
+    best = np.argsort(-popular[near] / (1 + chord_to_km(chord)), axis=1, kind="stable")[:, :length]
     return np.take_along_axis(near, best, axis=1)
 
 
