@@ -12,7 +12,7 @@ class TrainerConfig(Section):
 
     workers: int = Field(default=2, ge=1)
     gpus_per_worker: float = Field(default=0, ge=0)
-    zero_stage: Literal[0, 1, 2, 3] = 2
+    zero_stage: Literal[0, 1, 2] = 2
     checkpoint_steps: int = Field(default=50, ge=1)
     max_failures: int = Field(default=2, ge=0)
 
