@@ -34,6 +34,8 @@ def ranked_negatives(
         anchors: item_index of the cell's anchors, grouped by place.
         place_of: the anchors' positions among the cell's places, ascending.
     """
+    if not len(anchors):
+        return NEGATIVES.empty_table()
     around = neighbourhood(cell, world, load, settings.max_rank)
     tables = []
     for first in range(0, len(around.rows), QUERIES):

@@ -56,8 +56,9 @@ def alike_outside(
     similarity = vectors @ pool_vectors.T
     similarity[locations.code[anchors][:, None] == locations.code[pool][None, :]] = -np.inf
     kept = min(NEAREST, len(pool))
-    # Stable full order of the few best: equal similarities (chains share names) go by pool position.
-    best = np.argsort(-similarity, axis=1, kind="stable")[:, :kept]
+    best = np.argpartition(-similarity, kept - 1, axis=1)[:, :kept]
+    order = np.lexsort((best, -np.take_along_axis(similarity, best, axis=1)), axis=-1)
+    best = np.take_along_axis(best, order, axis=1)
     usable = np.isfinite(np.take_along_axis(similarity, best, axis=1)).sum(axis=1)
     chosen = pool[best[np.arange(len(anchors)), below(bits, np.maximum(usable, 1))]]
     return np.where(usable > 0, chosen, -1)

@@ -163,3 +163,23 @@ def test_far_pairs_are_no_positives_with_max_km(home):
 def test_one_location_is_refused(home):
     with pytest.raises(InputError, match="share one"):
         run(Data(home, log=False, towns=1), home)
+
+
+def test_every_field_has_an_effect(home):
+    data = Data(home)
+    _, base = run(data, home, "base", triples=300)
+    changed = {
+        "triples": 301,
+        "collaborative": 0.1,
+        "hard": 0.1,
+        "content": 0.1,
+        "neighbour": 0.9,
+        "threshold": 3,
+        "quantile": 0.99,
+        "max_km": 30.0,
+        "max_history": 4,
+    }
+    assert set(changed) == set(PreferenceConfig.model_fields)
+    for field, value in changed.items():
+        _, table = run(data, home, field, **{"triples": 300, field: value})
+        assert not table.equals(base), field
