@@ -119,6 +119,16 @@ def test_a_narrow_beam_yields_real_distinct_items_in_order() -> None:
 
 
 @torch.no_grad()
+def test_a_wider_beam_finds_likelier_items() -> None:
+    tokens = np.unique(np.random.default_rng(0).integers(0, 6, (150, 3)), axis=0)
+    model, trie = tiger(tokens), Trie.build(tokens)
+    history = torch.arange(80).view(20, 4)
+    narrow, wide = (beam.search(model, history, trie, beams)[1][:, 0] for beams in (1, 40))
+    assert (wide >= narrow - 1e-4).all()
+    assert (wide > narrow + 1e-2).any()
+
+
+@torch.no_grad()
 def test_the_loss_is_the_mean_negative_log_probability_per_token() -> None:
     model = tiger()
     target = torch.tensor([2, 6, 0])

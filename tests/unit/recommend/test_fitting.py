@@ -1,0 +1,84 @@
+"""The order of the steps and the choice of the best epoch."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lgsid_ray.recommend.batches import order
+from lgsid_ray.recommend.fitting import Best, Schedule, Shuffles, curve
+from lgsid_ray.recommend.panel import Panel
+
+
+def test_an_epoch_takes_every_row_once_whatever_the_number_of_workers() -> None:
+    schedule = Schedule(rows=24, batch_size=6, epochs=2, seed=0)
+    assert (schedule.epoch_steps, schedule.steps) == (4, 8)
+    shuffles = Shuffles(np.arange(100, 124), seed=0)
+    for epoch in range(2):
+        shuffled = shuffles.of(epoch)
+        taken = [schedule.share(shuffled, 4 * epoch + s, rank, 3) for s in range(4) for rank in range(3)]
+        assert sorted(np.concatenate(taken).tolist()) == list(range(100, 124))
+        alone = schedule.share(shuffled, 4 * epoch + 1, 0, 1)
+        assert sorted(alone.tolist()) == sorted(np.concatenate(taken[3:6]).tolist())
+    assert shuffles.of(0).tolist() != shuffles.of(1).tolist()
+    assert shuffles.of(0).tolist() == order(np.arange(100, 124), 0, 0).tolist()
+
+
+def test_fewer_rows_than_a_batch_are_repeated() -> None:
+    share = Schedule(rows=3, batch_size=8, epochs=1, seed=0).share(np.array([5, 6, 7]), 0, rank=1, workers=2)
+    assert share.tolist() == [6, 5, 7, 6]
+
+
+def test_the_rate_warms_up_and_then_falls_to_nearly_nothing() -> None:
+    schedule = Schedule(rows=400, batch_size=4, epochs=1, seed=0)
+    scale = [schedule.scale(step) for step in range(100)]
+    assert scale[0] == pytest.approx(0.2)
+    assert np.argmax(scale) == 4
+    assert scale[99] == pytest.approx(0.01)
+
+
+def test_epochs_end_between_steps() -> None:
+    schedule = Schedule(rows=10, batch_size=5, epochs=3, seed=0)
+    assert [schedule.ended_epoch(step) for step in range(6)] == [0, 0, 1, 0, 2, 0]
+
+
+class Distance(nn.Module):
+    """Loss: how far its one weight is from a goal."""
+
+    def __init__(self, goal: float) -> None:
+        super().__init__()
+        self.weight, self.goal = nn.Parameter(torch.zeros(())), goal
+
+    def loss(self, _: Tensor) -> Tensor:
+        return (self.weight - self.goal).abs()
+
+
+class Nothing:
+    train = valid = np.arange(3)
+
+    def batch(self, rows: np.ndarray) -> tuple[Tensor, ...]:
+        return (torch.from_numpy(rows),)
+
+
+def test_every_member_gets_its_own_best_epoch() -> None:
+    panel = Panel({"low": lambda: Distance(1.0), "high": lambda: Distance(3.0)}, {"low": 0, "high": 0})
+    best = Best(panel, Nothing())
+    for value in (1.0, 2.0, 3.0):
+        best.see({f"members.{name}.weight": torch.tensor(value) for name in ("low", "high")})
+    best.settle()
+    assert best.epochs == {"low": 1, "high": 3}
+    assert panel.members["low"].weight.item() == 1.0  # type: ignore[operator, union-attr]
+    assert panel.members["high"].weight.item() == 3.0  # type: ignore[operator, union-attr]
+    assert best.losses[1] == {"low": 1.0, "high": 1.0}
+
+
+def test_the_curve_averages_spans_and_marks_epochs() -> None:
+    history = [{"step": s, "a": float(s)} for s in range(1, 801)]
+    points = curve(history, [{"a": 0.5}, {"a": 0.25}], Schedule(rows=400, batch_size=1, epochs=2, seed=0))
+    train = [point for point in points if "epoch" not in point]
+    assert len(train) == 200
+    assert train[0] == {"step": 4, "a": 2.5}
+    assert [point for point in points if "epoch" in point] == [
+        {"step": 400, "epoch": 1, "valid/a": 0.5},
+        {"step": 800, "epoch": 2, "valid/a": 0.25},
+    ]
