@@ -16,31 +16,41 @@ _SLACK = 1e-12  # rounding of a chord against rounding of a gap: widens the halo
 _STRIDE = 16  # one reference place for about so many places
 
 
-def nearest_places(tree: cKDTree, keys: Integers, rows: Integers, count: int) -> tuple[Integers, Floats]:
-    """The `count` nearest other places of the places `rows`, exact and in a unique order.
+def nearest_others(
+    tree: cKDTree, keys: Integers, queries: Floats, excluded: Integers, count: int
+) -> tuple[Integers, Floats]:
+    """The `count` nearest points of the tree to each query, one excluded, exact and in a unique order.
 
     Args:
         tree: over the unit-sphere points of `keys`, which are distinct.
-        rows: (q,) positions in `keys`.
+        queries: (q, 3) points on the unit sphere.
+        excluded: (q,) for each query the position in `keys` that is no neighbour: itself.
         count: at most `len(keys) - 1`.
 
     Returns:
         Positions in `keys` and unit-sphere chords, both (q, count), by chord, ties by key.
     """
-    found = np.empty((len(rows), count), dtype=np.int64)
-    chords = np.empty((len(rows), count))
-    pending = np.arange(len(rows))
-    asked = count + 2  # the place itself, and one more to see whether the last is tied
+    found = np.empty((len(queries), count), dtype=np.int64)
+    chords = np.empty((len(queries), count))
+    pending = np.arange(len(queries))
+    asked = count + 2  # the excluded one, and one more to see whether the last is tied
     while pending.size:
         asked = min(asked, tree.n)
-        chord, near = tree.query(tree.data[rows[pending]], k=asked)
+        chord, near = tree.query(queries[pending], k=asked)
         whole = (chord[:, -1] > chord[:, count]) | (asked == tree.n)
         done = pending[whole]
-        near, chord = _order_ties(near[whole], chord[whole], keys, rows[done])
-        found[done], chords[done] = near[:, 1 : count + 1], chord[:, 1 : count + 1]
+        near, chord = _order_ties(near[whole], chord[whole], keys)
+        kept = np.argsort(near == excluded[done, None], axis=1, kind="stable")[:, :count]
+        found[done] = np.take_along_axis(near, kept, axis=1)
+        chords[done] = np.take_along_axis(chord, kept, axis=1)
         pending = pending[~whole]
         asked *= 2
     return found, chords
+
+
+def nearest_places(tree: cKDTree, keys: Integers, rows: Integers, count: int) -> tuple[Integers, Floats]:
+    """The same for the places `rows` of the tree themselves, each excluded from its own neighbours."""
+    return nearest_others(tree, keys, tree.data[rows], rows, count)
 
 
 def surroundings(
@@ -89,13 +99,12 @@ def _enough(boxes: Floats, sizes: Integers, cell: int, wanted: int) -> Integers:
     return others[: int(np.searchsorted(held, wanted)) + 1]
 
 
-def _order_ties(near: Integers, chord: Floats, keys: Integers, self_rows: Integers) -> tuple[Integers, Floats]:
-    """Sort rows that hold equal chords by (chord, itself first, key); the tree's order of ties is arbitrary."""
+def _order_ties(near: Integers, chord: Floats, keys: Integers) -> tuple[Integers, Floats]:
+    """Sort rows that hold equal chords by (chord, key); the tree's own order of ties is arbitrary."""
     tied = np.flatnonzero((chord[:, 1:] == chord[:, :-1]).any(axis=1))
     if tied.size:
         candidates = near[tied]
-        others = candidates != self_rows[tied, None]
-        order = np.lexsort((keys[candidates], others, chord[tied]), axis=-1)
+        order = np.lexsort((keys[candidates], chord[tied]), axis=-1)
         near[tied] = np.take_along_axis(candidates, order, axis=1)
         chord[tied] = np.take_along_axis(chord[tied], order, axis=1)
     return near, chord

@@ -21,7 +21,8 @@ from lgsid_ray.draws import Words, words
 from lgsid_ray.errors import InputError
 from lgsid_ray.geo.cells import Cells, bounds, partition
 from lgsid_ray.geo.distance import Floats
-from lgsid_ray.geo.negatives import ranked_negatives, uniform_negatives
+from lgsid_ray.geo.locations import LABEL_COLUMNS, Locations, PartLabels, locate, read_labels
+from lgsid_ray.geo.negatives import location_negatives, ranked_negatives, uniform_negatives
 from lgsid_ray.geo.neighbourhood import World
 from lgsid_ray.geo.places import Gathered, Integers, gather, place_degrees, place_keys, place_xyz
 from lgsid_ray.storage import StageDir
@@ -64,19 +65,24 @@ def sample(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
     settings, seed = config.sampling, config.seed
     layout = lay_out(inputs["catalogue"], seed)
     chosen = None if settings.max_anchors is None else layout.threshold(seed, "anchor", settings.max_anchors)
+    density = settings.strategy == "density"
+    by_location = density and settings.distinct == "location"
+    locations, count = lay_labels(inputs["catalogue"]) if by_location else (None, 0)
     cells = range(len(layout.groups))
-    drawn = ray.get([_draw.remote(cell, layout.world, layout.groups, settings, seed, chosen, out) for cell in cells])
+    drawn = ray.get(
+        [_draw.remote(cell, layout.world, layout.groups, locations, settings, seed, chosen, out) for cell in cells]
+    )
     anchors = sum(count for count, _, _ in drawn)
     places = int(layout.world.places.sum())
-    ranks = min(settings.max_rank, places - 1)
+    ranks = min(settings.max_rank, (count if by_location else places) - 1)
     return {
         "anchors": anchors,
         "negatives": anchors * settings.negatives,
         "training_items": layout.items,
         "places": places,
         "cells": len(cells),
-        "farthest_rank": ranks if settings.strategy == "density" else None,
-        "repeats_places": settings.strategy == "density" and ranks < settings.negatives,
+        "farthest_rank": ranks if density else None,
+        "repeats_ranks": density and ranks < settings.negatives,
         "mean_nearest_km": round(sum(near for _, near, _ in drawn) / anchors, 4),
         "mean_farthest_km": round(sum(far for _, _, far in drawn) / anchors, 4),
     }
@@ -107,6 +113,22 @@ def lay_out(catalogue: StageDir, seed: int) -> Layout:
             "at least two places: check the mapping of lat and lon, or bring a catalogue with more places"
         )
     return Layout(world, [settled[cell][0] for cell in kept])
+
+
+def lay_labels(catalogue: StageDir) -> tuple[Any, int]:
+    """The catalogue's `Locations`, by reference, and how many there are.
+
+    Raises:
+        InputError: fewer than two.
+    """
+    locations = _merge_labels.remote(*[_read_labels.remote(catalogue, part) for part in catalogue.parts("items")])
+    count = ray.get(_count_locations.remote(locations))
+    if count < 2:
+        raise InputError(
+            "catalogue: all training items share one (province, city, district), so none lies elsewhere; "
+            "map finer labels, or set tokenizer.embeddings=origin to do without alignment"
+        )
+    return locations, count
 
 
 def _scan(catalogue: StageDir, seed: int) -> tuple[list[Any], Integers, int]:
@@ -149,6 +171,21 @@ def _smallest_words(group: Gathered, seed: int, stream: str, count: int) -> Word
 
 
 @ray.remote
+def _read_labels(catalogue: StageDir, part: str) -> PartLabels:
+    return read_labels(catalogue.read_part(part, LABEL_COLUMNS))
+
+
+@ray.remote
+def _merge_labels(*parts: PartLabels) -> Locations:
+    return locate(list(parts))
+
+
+@ray.remote
+def _count_locations(locations: Locations) -> int:
+    return len(locations.sizes)
+
+
+@ray.remote
 def _locate(scan: tuple[Integers, Integers], cells: Cells) -> tuple[Integers, Integers, Integers]:
     """Scanned rows ordered by cell, and where each cell's rows start, (cells + 1,)."""
     keys, items = scan
@@ -176,6 +213,7 @@ def _draw(
     cell: int,
     world: World,
     groups: list[ray.ObjectRef],
+    locations: Locations | None,
     settings: SamplingConfig,
     seed: int,
     threshold: np.uint64 | None,
@@ -186,13 +224,16 @@ def _draw(
     if out.exists(name):
         table = out.read_part(out.path(name), ["distance_km"])
     else:
-        draw = ranked_negatives if settings.strategy == "density" else uniform_negatives
         own: Gathered = ray.get(groups[cell])
         anchors, place_of = own.items, np.repeat(np.arange(len(own.keys)), own.sizes)
         if threshold is not None:
             chosen = words(seed, "anchor", anchors) <= threshold
             anchors, place_of = anchors[chosen], place_of[chosen]
-        table = draw(cell, world, lambda other: ray.get(groups[other]), anchors, place_of, settings, seed)
+        if locations is not None:
+            table = location_negatives(anchors, locations, settings, seed)
+        else:
+            draw = ranked_negatives if settings.strategy == "density" else uniform_negatives
+            table = draw(cell, world, lambda other: ray.get(groups[other]), anchors, place_of, settings, seed)
         out.write_table(name, table)
     km = table.column("distance_km").combine_chunks().flatten().to_numpy().reshape(-1, settings.negatives)
     return len(km), float(km[:, 0].sum(dtype=np.float64)), float(km[:, -1].sum(dtype=np.float64))

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from lgsid_ray.draws import Words, below
+from lgsid_ray.geo.locations import Locations
 from lgsid_ray.geo.places import Gathered, Integers, place_xyz
-from lgsid_ray.preference.locations import Locations
 
 NEAREST = 8  # an opponent is drawn among so many of the nearest, or of the most alike
 

@@ -17,12 +17,11 @@ import ray
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.draws import Words, words
-from lgsid_ray.errors import InputError
+from lgsid_ray.geo.locations import Locations
 from lgsid_ray.geo.neighbourhood import World, neighbourhood
 from lgsid_ray.geo.places import Gathered, Integers
-from lgsid_ray.geo.stage import Layout, lay_out
+from lgsid_ray.geo.stage import Layout, lay_labels, lay_out
 from lgsid_ray.preference.covisits.stage import Covisits, count_covisits
-from lgsid_ray.preference.locations import LABEL_COLUMNS, Locations, PartLabels, locate, read_labels
 from lgsid_ray.preference.opponents import alike_outside
 from lgsid_ray.preference.triples import RANKS, Triples, draw
 from lgsid_ray.preference.triples import concatenate as concatenate_triples
@@ -44,13 +43,7 @@ def prefer(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
     """
     settings, seed, catalogue = config.preference, config.seed, inputs["catalogue"]
     layout = lay_out(catalogue, seed)
-    locations = _merge_labels.remote(*[_read_labels.remote(catalogue, part) for part in catalogue.parts("items")])
-    count = ray.get(_count_locations.remote(locations))
-    if count < 2:
-        raise InputError(
-            "catalogue: all training items share one (province, city, district), so no item lies outside; "
-            "map finer labels, or set tokenizer.embeddings=origin to do without alignment"
-        )
+    locations, count = lay_labels(catalogue)
     covisits = count_covisits(catalogue, locations, settings)
     wanted = round(settings.triples * settings.collaborative)
     pairs = covisits.choose(wanted, seed)
@@ -74,21 +67,6 @@ def prefer(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
         "covisit_threshold": covisits.threshold,
         "locations": count,
     }
-
-
-@ray.remote
-def _read_labels(catalogue: StageDir, part: str) -> PartLabels:
-    return read_labels(catalogue.read_part(part, LABEL_COLUMNS))
-
-
-@ray.remote
-def _merge_labels(*parts: PartLabels) -> Locations:
-    return locate(list(parts))
-
-
-@ray.remote
-def _count_locations(locations: Locations) -> int:
-    return len(locations.sizes)
 
 
 def _draw_all(layout: Layout, locations: Any, pairs: Integers, settings: PreferenceConfig, seed: int) -> Triples:

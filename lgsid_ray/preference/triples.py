@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.draws import Words, below, unit, words
+from lgsid_ray.geo.locations import Locations
 from lgsid_ray.geo.neighbourhood import Neighbourhood
 from lgsid_ray.geo.places import Gathered, Integers
-from lgsid_ray.preference.locations import Locations
 from lgsid_ray.preference.opponents import just_outside
 from lgsid_ray.tables import TRIPLES
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.draws import Words, words
 from lgsid_ray.geo.distance import chord_to_km
+from lgsid_ray.geo.locations import Locations
 from lgsid_ray.geo.places import Integers, place_xyz
 from lgsid_ray.preference.covisits.cooccurrence import PairCounts, count_pairs, count_threshold, merge
 from lgsid_ray.preference.covisits.histories import EVENT_COLUMNS, Events, concatenate, histories, training_events
-from lgsid_ray.preference.locations import Locations
 from lgsid_ray.storage import StageDir
 
 BLOCKS = 64  # at most so many shuffle blocks

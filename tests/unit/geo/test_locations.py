@@ -8,8 +8,8 @@ from lgsid_ray.config import load
 from lgsid_ray.draws import words
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.geo.distance import unit_xyz
+from lgsid_ray.geo.locations import locate, read_labels
 from lgsid_ray.geo.places import gather
-from lgsid_ray.preference.locations import locate, read_labels
 from lgsid_ray.preference.opponents import alike_outside, just_outside
 
 DISTRICTS = ["a", "b", "a", "c", "a", None, "b", "a"]
