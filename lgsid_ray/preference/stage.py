@@ -17,10 +17,10 @@ import ray
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.draws import Words, words
+from lgsid_ray.geo.layout.stage import Layout, lay_labels, lay_out
 from lgsid_ray.geo.locations import Locations
 from lgsid_ray.geo.neighbourhood import World, neighbourhood
 from lgsid_ray.geo.places import Gathered, Integers
-from lgsid_ray.geo.stage import Layout, lay_labels, lay_out
 from lgsid_ray.preference.covisits.stage import Covisits, count_covisits
 from lgsid_ray.preference.opponents import alike_outside
 from lgsid_ray.preference.triples import RANKS, Triples, draw

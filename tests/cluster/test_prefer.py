@@ -10,8 +10,8 @@ import pytest
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.errors import InputError
-from lgsid_ray.geo import stage as geo_stage
 from lgsid_ray.geo.distance import haversine_km
+from lgsid_ray.geo.layout import stage as layout_stage
 from lgsid_ray.preference.stage import prefer
 from lgsid_ray.storage import StageDir
 from lgsid_ray.tables import INTERACTIONS, ITEMS, embeddings
@@ -94,7 +94,7 @@ def home(run_uri):
 
 
 def test_triples_keep_their_promises(home, monkeypatch):
-    monkeypatch.setattr(geo_stage, "CELL_ITEMS", 60)
+    monkeypatch.setattr(layout_stage, "CELL_ITEMS", 60)
     data = Data(home)
     facts, table = run(data, home, triples=900, collaborative=0.3, threshold=1, max_history=12)
     assert table.num_rows == facts["triples"] == 900
@@ -144,7 +144,7 @@ def test_content_negatives_are_the_most_alike_outside(home):
 def test_result_does_not_depend_on_cells(home, monkeypatch):
     data = Data(home)
     _, one = run(data, home, "one", triples=500)
-    monkeypatch.setattr(geo_stage, "CELL_ITEMS", 40)
+    monkeypatch.setattr(layout_stage, "CELL_ITEMS", 40)
     _, many = run(data, home, "many", triples=500)
     assert one.equals(many)
     _, other = run(data, home, "other", seed=1, triples=500)

@@ -7,8 +7,8 @@ import pytest
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.errors import InputError
-from lgsid_ray.geo import stage
 from lgsid_ray.geo.distance import haversine_km, unit_xyz
+from lgsid_ray.geo.layout import stage as layout_stage
 from lgsid_ray.geo.stage import sample
 from lgsid_ray.storage import StageDir
 from lgsid_ray.tables import ITEMS
@@ -67,7 +67,7 @@ def run(home, catalogue, name="out", seed=0, **settings):
 
 def test_ranks_equal_brute_force(world, monkeypatch):
     home, lat, lon, split = world
-    monkeypatch.setattr(stage, "CELL_ITEMS", 60)
+    monkeypatch.setattr(layout_stage, "CELL_ITEMS", 60)
     facts, table = run(home, write_catalogue(home, lat, lon, split), max_rank=120, negatives=6)
     assert facts["cells"] > 5
     train = np.flatnonzero(split == "train")
@@ -90,7 +90,7 @@ def test_ranks_equal_brute_force(world, monkeypatch):
 def test_result_does_not_depend_on_cells_or_parts(world, monkeypatch):
     home, lat, lon, split = world
     _, one = run(home, write_catalogue(home, lat, lon, split, parts=1), "one", max_rank=200)
-    monkeypatch.setattr(stage, "CELL_ITEMS", 40)
+    monkeypatch.setattr(layout_stage, "CELL_ITEMS", 40)
     facts, many = run(home, write_catalogue(home.child("b"), lat, lon, split, parts=7), "many", max_rank=200)
     assert facts["cells"] > 8
     assert one.equals(many)
@@ -100,7 +100,7 @@ def test_result_does_not_depend_on_cells_or_parts(world, monkeypatch):
 
 def test_uniform_draws_avoid_the_anchors_place_and_are_near_to_far(world, monkeypatch):
     home, lat, lon, split = world
-    monkeypatch.setattr(stage, "CELL_ITEMS", 100)
+    monkeypatch.setattr(layout_stage, "CELL_ITEMS", 100)
     catalogue = write_catalogue(home, lat, lon, split)
     _, table = run(home, catalogue, strategy="uniform", negatives=20)
     train = np.flatnonzero(split == "train")
@@ -119,7 +119,7 @@ def test_uniform_draws_avoid_the_anchors_place_and_are_near_to_far(world, monkey
 
 
 def test_max_anchors_is_a_sub_sample_of_the_full_result(world, monkeypatch):
-    monkeypatch.setattr(stage, "CELL_ITEMS", 30)  # some cells then have no anchor
+    monkeypatch.setattr(layout_stage, "CELL_ITEMS", 30)  # some cells then have no anchor
     home, lat, lon, split = world
     catalogue = write_catalogue(home, lat, lon, split)
     _, full = run(home, catalogue, "full")
@@ -131,7 +131,7 @@ def test_max_anchors_is_a_sub_sample_of_the_full_result(world, monkeypatch):
 
 def test_finished_parts_are_kept_and_the_rest_is_equal(world, monkeypatch):
     home, lat, lon, split = world
-    monkeypatch.setattr(stage, "CELL_ITEMS", 100)
+    monkeypatch.setattr(layout_stage, "CELL_ITEMS", 100)
     catalogue = write_catalogue(home, lat, lon, split)
     facts, whole = run(home, catalogue)
     out = home.child("out")
@@ -160,7 +160,7 @@ def test_few_places_repeat_and_one_place_is_refused(run_uri):
 
 def test_location_ranks_give_every_list_different_labels(world, monkeypatch):
     home, lat, lon, split = world
-    monkeypatch.setattr(stage, "CELL_ITEMS", 100)
+    monkeypatch.setattr(layout_stage, "CELL_ITEMS", 100)
     district = np.array([f"{a:.1f}/{b:.1f}" for a, b in zip(lat.round(1), lon.round(1), strict=True)])
     catalogue = write_catalogue(home, lat, lon, split, district=district.tolist())
     _, table = run(home, catalogue, distinct="location", negatives=6, max_rank=30)
