@@ -25,7 +25,8 @@ def sequences(*users: list[int]) -> Sequences:
 def tiger(tokens: np.ndarray = TOKENS, seed: int = 0, **settings: float) -> Tiger:
     torch.manual_seed(seed)
     model = Tiger(tokens, dimension=16, layers=2, heads=2, history=4, dropout=settings.get("dropout", 0.0))
-    torch.nn.init.normal_(model.output.weight, std=1.0)
+    for weight in (model.output.weight, model.token.weight):  # far from uniform, and every token matters
+        torch.nn.init.normal_(weight, std=1.0)
     return model.eval()
 
 
@@ -118,14 +119,30 @@ def test_a_narrow_beam_yields_real_distinct_items_in_order() -> None:
     np.testing.assert_allclose(np.take_along_axis(truth, items, 1), score, atol=1e-4)
 
 
-@torch.no_grad()
+class Trap:
+    """The likelier first token leads to the less likely items."""
+
+    levels = 2
+
+    def loss(self, history: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def encode(self, history: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return history, history >= 0
+
+    def log_probabilities(self, memory: torch.Tensor, mask: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
+        if prefix.shape[-1] == 0:
+            return torch.tensor([0.6, 0.4]).log().expand(*prefix.shape[:2], 2)
+        return torch.tensor([[0.5, 0.5], [0.99, 0.01]]).log()[prefix[..., 0]]
+
+
 def test_a_wider_beam_finds_likelier_items() -> None:
-    tokens = np.unique(np.random.default_rng(0).integers(0, 6, (150, 3)), axis=0)
-    model, trie = tiger(tokens), Trie.build(tokens)
-    history = torch.arange(80).view(20, 4)
-    narrow, wide = (beam.search(model, history, trie, beams)[1][:, 0] for beams in (1, 40))
-    assert (wide >= narrow - 1e-4).all()
-    assert (wide > narrow + 1e-2).any()
+    trie = Trie.build(np.array([[0, 0], [0, 1], [1, 0]]))
+    narrow, wide = (beam.search(Trap(), HISTORY[:1], trie, beams) for beams in (1, 3))
+    assert narrow[0].tolist() in ([[0]], [[1]])
+    assert np.exp(narrow[1]) == pytest.approx(0.3)
+    assert wide[0][0, 0] == 2
+    assert np.exp(wide[1]) == pytest.approx(np.array([[0.396, 0.3, 0.3]]))
 
 
 @torch.no_grad()
