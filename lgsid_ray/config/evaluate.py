@@ -1,4 +1,6 @@
-"""How alignment and SIDs are judged."""
+"""How alignment and SIDs are judged, and what the page shows of it."""
+
+from typing import Annotated
 
 from pydantic import Field
 
@@ -8,11 +10,16 @@ from lgsid_ray.config.base import Section
 class EvaluateConfig(Section):
     """Retrieval metrics, clusterings and frontiers (METHOD, How alignment is judged)."""
 
-    ks: list[int] = [5, 10, 100]
+    ks: list[Annotated[int, Field(ge=1)]] = Field(default=[5, 10, 100], min_length=1)
+    """K of the retrieval tables; the frontiers are always taken at 5."""
     queries: int = Field(default=2000, ge=1)
-    """Seeded sub-sample of query items; the corpus is always the whole catalogue."""
+    """Seeded sub-sample of query items, per group; the corpus is always the whole catalogue."""
     floor: float = Field(default=0.97, gt=0, le=1)
     """f of the geographic gap closed."""
+    clusters: int = Field(default=512, ge=2)
+    """Most K-Means clusters compared with the labels (NMI, AMI); fewer where there are fewer labels."""
+    cluster_items: int = Field(default=10_000, ge=2)
+    """Seeded sub-sample of items that are clustered."""
     content: bool = True
     """Embed content-only prompts too, for ContentSimilarity@K."""
 
@@ -21,4 +28,4 @@ class ReportConfig(Section):
     """The HTML page."""
 
     points: int = Field(default=3000, ge=10)
-    """Items drawn on the map and in the t-SNE plots."""
+    """Items drawn on the map; the t-SNE plots take at most 1 500 of them."""

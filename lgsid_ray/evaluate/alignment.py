@@ -1,0 +1,86 @@
+"""The whole judgement of an alignment: retrieval tables, frontiers, gap closed, clusterings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lgsid_ray.config.evaluate import EvaluateConfig
+from lgsid_ray.evaluate import frontiers
+from lgsid_ray.evaluate.clustering import agreement
+from lgsid_ray.evaluate.gap import compare
+from lgsid_ray.evaluate.retrieval import judge, mean, search
+from lgsid_ray.evaluate.space import LEVELS, Floats, Integers, Queries, Singles, Space
+
+FRONTIER_K = 5
+"""Similarity@5 and T@5 span the frontiers."""
+MEASURES = ("similarity", "content_similarity", *LEVELS)
+
+
+def retrieval_tables(space: Space, queries: Queries, ks: list[int]) -> list[dict[str, Any]]:
+    """One row per space, group and K with the mean of every measure; None where K exceeds the other items."""
+    possible = [k for k in ks if k < len(space)]
+    rows: list[dict[str, Any]] = []
+    for name, vectors in spaces(space).items():
+        values: list[dict[str, Floats]] = []
+        if possible:
+            found = search(vectors, queries.items, max(possible))
+            values = judge(space, queries.items, found, possible)
+        by_k = dict(zip(possible, values, strict=True))
+        for group, members in queries.groups.items():
+            for k in ks:
+                row: dict[str, Any] = {"space": name, "group": group, "k": k, "queries": int(members.sum())}
+                row |= _means(by_k.get(k, {}), members)
+                if k not in by_k:
+                    row["reason"] = f"the catalogue has only {len(space) - 1} other items"
+                rows.append(row)
+    return rows
+
+
+def frontier_rows(space: Space, queries: Queries) -> list[dict[str, Any]]:
+    """One row per arm, group and knob; no rows where the catalogue has too few items for K = 5."""
+    if len(space) <= FRONTIER_K:
+        return []
+    makers: list[Callable[[Space, Integers, int], frontiers.Arm]] = [frontiers.oracle, frontiers.late_fusion]
+    if space.aligned is not None:
+        makers.append(frontiers.aligned)
+    rows = []
+    for make in makers:
+        arm = make(space, queries.items, FRONTIER_K)
+        for knob, found in zip(arm.knobs, arm.found, strict=True):
+            values = judge(space, queries.items, found, [FRONTIER_K])[0]
+            for group, members in queries.groups.items():
+                rows.append({"arm": arm.name, "group": group, "knob": knob} | _means(values, members))
+    return rows
+
+
+def gaps(rows: list[dict[str, Any]], groups: list[str], floor: float) -> dict[str, dict[str, Any]]:
+    """Group → what every arm is worth at the floor; `reason` where there is nothing to compare."""
+    result: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        arms: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row["group"] == group:
+                point = {name: row[name] for name in ("knob", *MEASURES)}
+                arms.setdefault(row["arm"], []).append(point)
+        result[group] = compare(arms, floor) if arms else {"reason": "too few items for retrieval at K = 5"}
+    return result
+
+
+def clusterings(space: Space, config: EvaluateConfig, seed: int) -> list[dict[str, Any]]:
+    """NMI and AMI of every space at every level."""
+    rows: list[dict[str, Any]] = []
+    for name, vectors in spaces(space).items():
+        found = agreement(vectors, space.labels, config.clusters, config.cluster_items, seed)
+        rows += [{"space": name} | row for row in found]
+    return rows
+
+
+def spaces(space: Space) -> dict[str, Singles]:
+    """The embeddings that are judged side by side."""
+    found = {"origin": space.reference}
+    return found if space.aligned is None else found | {"aligned": space.aligned}
+
+
+def _means(values: dict[str, Floats], members: np.ndarray) -> dict[str, float | None]:
+    return {name: mean(values[name][members]) if name in values else None for name in MEASURES}

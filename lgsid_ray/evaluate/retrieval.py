@@ -1,0 +1,84 @@
+"""Exact retrieval by cosine, self excluded, and what the retrieved items are worth (P/C/T@K, Similarity@K)."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgsid_ray.evaluate.space import LEVELS, Floats, Integers, Singles, Space
+
+BLOCK = 1 << 24
+"""Scores held at once: memory stays bounded whatever the size of the catalogue."""
+GATHER = 1 << 24
+"""Floats gathered at once when retrieved items are compared with their query."""
+
+
+def score_blocks(queries: Singles, corpus: Singles, own: Integers) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of query rows with their scores against the whole corpus, -inf at the query itself.
+
+    Args:
+        queries: (q, d).
+        corpus: (n, d).
+        own: (q,) each query's row in the corpus.
+    """
+    step = max(1, BLOCK // len(corpus))
+    columns = torch.from_numpy(corpus).T
+    for begin in range(0, len(queries), step):
+        rows = slice(begin, min(begin + step, len(queries)))
+        scores = torch.from_numpy(queries[rows]) @ columns
+        scores[torch.arange(len(scores)), torch.from_numpy(own[rows])] = -torch.inf
+        yield rows, scores
+
+
+def top_k(scores: Tensor, k: int) -> tuple[Integers, Singles]:
+    """Columns and values of the k largest scores of each row, best first; equal scores: the lower column first."""
+    values, index = torch.topk(scores, k)
+    last = values[:, -1:]
+    # topk breaks a tie for the last places as it likes; only rows that have one need a second look.
+    tied = (scores == last).sum(1) > (values == last).sum(1)
+    for row in tied.nonzero().flatten().tolist():
+        above = int((values[row] > last[row]).sum())
+        index[row, above:] = (scores[row] == last[row]).nonzero().flatten()[: k - above]
+    columns, best = index.numpy(), values.numpy()
+    order = np.lexsort((columns, -best), axis=1)
+    return np.take_along_axis(columns, order, axis=1), np.take_along_axis(best, order, axis=1)
+
+
+def search(vectors: Singles, queries: Integers, k: int) -> Integers:
+    """(q, k) nearest items by inner product, self excluded, best first; `vectors` are L2-normalised, (n, d)."""
+    found = np.empty((len(queries), k), dtype=np.int64)
+    for rows, scores in score_blocks(vectors[queries], vectors, queries):
+        found[rows] = top_k(scores, k)[0]
+    return found
+
+
+def cosines(vectors: Singles, queries: Integers, found: Integers) -> Floats:
+    """(q, k) inner products of each query with what was found for it."""
+    result = np.empty(found.shape)
+    step = max(1, GATHER // (found.shape[1] * vectors.shape[1]))
+    for begin in range(0, len(queries), step):
+        rows = slice(begin, begin + step)
+        result[rows] = np.einsum("qd,qkd->qk", vectors[queries[rows]], vectors[found[rows]])
+    return result
+
+
+def judge(space: Space, queries: Integers, found: Integers, ks: Sequence[int]) -> list[dict[str, Floats]]:
+    """Per K, the value of every query, (q,): `similarity`, `content_similarity`, `province`, `city`, `district`.
+
+    Similarity@K is measured in the frozen reference space wherever the items were retrieved. The three shares are
+    P@K, C@K and T@K; NaN where the query's own label is unknown. `found` holds at least max(ks) columns.
+    """
+    hits = {"similarity": cosines(space.reference, queries, found)}
+    if space.content is not None:
+        hits["content_similarity"] = cosines(space.content, queries, found)
+    for level, name in enumerate(LEVELS):
+        own = space.labels[queries, level][:, None]
+        hits[name] = np.where(own < 0, np.nan, space.labels[found, level] == own)
+    return [{name: values[:, :k].mean(axis=1) for name, values in hits.items()} for k in ks]
+
+
+def mean(values: Floats) -> float | None:
+    """Mean of the known values; None where there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

@@ -1,0 +1,61 @@
+"""The stage that judges: metrics.json and frontier.parquet. It runs on the driver and needs no Ray."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from lgsid_ray.config import RunConfig
+from lgsid_ray.evaluate.alignment import MEASURES, clusterings, frontier_rows, gaps, retrieval_tables
+from lgsid_ray.evaluate.inputs import read_space, read_tokens
+from lgsid_ray.evaluate.sid_geography import sid_geography
+from lgsid_ray.evaluate.space import draw_queries
+from lgsid_ray.storage import StageDir
+
+FRONTIER = pa.schema(
+    [
+        ("arm", pa.string()),  # oracle | late_fusion | aligned; each begins at origin
+        ("group", pa.string()),  # all | train | held_place | held_random
+        ("knob", pa.float64()),  # γ, w or α
+        *((name, pa.float64()) for name in MEASURES),  # at K = 5
+    ]
+)
+
+
+def evaluate(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+    """Judge the embeddings and the SIDs of a run (METHOD §4).
+
+    Reads catalogue, embed, tokenise and, where the run has them, embed_aligned and embed_content. Memory: one
+    float32 matrix per space, labels as codes, scores in bounded blocks.
+    """
+    section, seed = config.evaluate, config.seed
+    space, split = read_space(inputs)
+    queries = draw_queries(split, section.queries, seed)
+    rows = frontier_rows(space, queries)
+    metrics: dict[str, Any] = {
+        "seed": seed,
+        "items": len(space),
+        "dimension": int(space.reference.shape[1]),
+        "floor": section.floor,
+        "groups": {name: int(members.sum()) for name, members in queries.groups.items()},
+        "retrieval": retrieval_tables(space, queries, section.ks),
+        "frontier": gaps(rows, list(queries.groups), section.floor),
+        "clustering": clusterings(space, section, seed),
+        "sid_geography": sid_geography(read_tokens(inputs["tokenise"], len(space)), space.labels, space.xyz),
+        "codebook": inputs["tokenise"].read_json("metrics.json"),
+    }
+    out.write_table("frontier.parquet", pa.Table.from_pylist(rows, schema=FRONTIER))
+    out.write_json("metrics.json", metrics)
+    return _headline(metrics)
+
+
+def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"items": metrics["items"], "queries": metrics["groups"], "floor": metrics["floor"]}
+    for group, found in metrics["frontier"].items():
+        for arm, closed in found.get("gap_closed", {}).items():
+            facts[f"gap_closed/{arm}/{group}"] = closed
+    for row in metrics["retrieval"]:
+        if row["group"] == "all":
+            facts[f"{row['space']}/district@{row['k']}"] = row["district"]
+            facts[f"{row['space']}/similarity@{row['k']}"] = row["similarity"]
+    return facts

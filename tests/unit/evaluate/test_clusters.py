@@ -1,0 +1,59 @@
+"""NMI, AMI and the geography of SIDs on known answers."""
+
+import numpy as np
+import pytest
+
+from lgsid_ray.evaluate.clustering import agreement
+from lgsid_ray.evaluate.sid_geography import sid_geography
+from lgsid_ray.geo.distance import haversine_km, unit_xyz
+
+
+def test_clusters_equal_to_the_labels_agree_fully():
+    label = np.repeat(np.arange(5), 40)
+    rows = agreement(np.eye(5, dtype=np.float32)[label], label[:, None] * [1, 1, 1], 512, 10_000, 0)
+    assert [row["ami"] for row in rows] == pytest.approx([1.0] * 3)
+    assert [row["clusters"] for row in rows] == [5] * 3
+
+
+def test_clusters_that_tell_nothing_have_no_adjusted_information():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 30, 600)
+    row = agreement(rng.normal(size=(600, 8)).astype(np.float32), label[:, None] * [1, 1, 1], 512, 10_000, 0)[2]
+    assert row["ami"] == pytest.approx(0.0, abs=0.03)
+    assert row["nmi"] > 0.1
+
+
+def test_caps_are_kept_and_hopeless_labels_have_a_reason():
+    vectors = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    labels = np.stack([np.zeros(60, int), np.arange(60) % 20, np.arange(60)], axis=1)
+    rows = agreement(vectors, labels, clusters=6, items=30, seed=0)
+    assert rows[0]["nmi"] is None
+    assert "reason" in rows[0]
+    assert rows[1]["clusters"] == 6
+    assert rows[1]["items"] == 30
+    assert rows[2]["ami"] is None
+
+
+def test_sid_geography_counts_pure_clusters_and_kilometres():
+    # Token 0: three items of one city, at 0, 1 and 2 degrees on the equator. Token 1: two provinces.
+    tokens = np.array([[0, 0], [0, 0], [0, 1], [1, 0], [1, 1]])
+    labels = np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]])
+    xyz = unit_xyz([0, 0, 0, 0, 0], [0, 1, 2, 50, 54])
+    first, second = sid_geography(tokens, labels, xyz)
+    assert first["clusters"] == 2
+    assert first["one_province"] == first["one_city"] == 0.5
+    assert first["one_district"] == 0.0
+    assert first["items_one_city"] == pytest.approx(3 / 5)
+    assert first["majority_district"] == pytest.approx(3 / 5)
+    degree = float(haversine_km(0, 0, 0, 1))
+    assert first["radius_km"] == pytest.approx((1 * degree + 2 * degree) / 2, rel=1e-6)
+    assert first["radius_km_items"] == pytest.approx(degree, rel=1e-6)
+    assert second["clusters"] == 4
+    assert second["one_district"] == 1.0
+
+
+def test_unknown_labels_have_nothing_in_common():
+    tokens, xyz = np.zeros((2, 1), int), unit_xyz([0, 0], [0, 0])
+    row = sid_geography(tokens, np.full((2, 3), -1), xyz)[0]
+    assert row["one_province"] == 0.0
+    assert row["radius_km"] == pytest.approx(0.0)
