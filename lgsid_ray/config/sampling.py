@@ -14,11 +14,8 @@ class SamplingConfig(Section):
     """K of Eq 1."""
     strategy: Literal["density", "uniform"] = "density"
     """`density`: log-spaced neighbour ranks; `uniform`: the ablation without density."""
-    distinct: Literal["place", "location"] = "place"
-    """What neighbour ranks of `density` count: places (points on the map), or locations, which are distinct
-    (province, city, district) labels by the distance of their centre: no two prompts of a list are then alike."""
     max_rank: int = Field(default=1000, ge=2)
-    """Farthest neighbour rank that `density` may draw."""
+    """Farthest neighbour rank that `density` may draw; ranks count distinct places."""
     max_anchors: int | None = Field(default=None, ge=2)
     """Seeded sub-sample of the training anchors; None takes all."""
 

@@ -7,14 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-from scipy.spatial import cKDTree
 
 from lgsid_ray.config.sampling import SamplingConfig
-from lgsid_ray.draws import words
 from lgsid_ray.geo.distance import Floats, chord_to_km
-from lgsid_ray.geo.locations import Locations
 from lgsid_ray.geo.neighbourhood import World, neighbourhood
-from lgsid_ray.geo.neighbours import nearest_others
 from lgsid_ray.geo.places import Gathered, Integers, place_xyz
 from lgsid_ray.geo.ranks import draw_items, draw_ranks, draw_uniform
 from lgsid_ray.tables import NEGATIVES
@@ -50,29 +46,6 @@ def ranked_negatives(
         items = draw_items(seed, anchors[mine], found[back[:, None], rank - 1], around.near)
         tables.append(_table(anchors[mine], items, chord_to_km(chords[back[:, None], rank - 1]), rank))
     return pa.concat_tables(tables)
-
-
-def location_negatives(anchors: Integers, locations: Locations, settings: SamplingConfig, seed: int) -> pa.Table:
-    """Negatives at log-spaced ranks of other locations, counted by the distance of their centre to the anchor.
-
-    At each drawn location an item is drawn uniformly; the list is then ordered by the distance of the items.
-    """
-    numbers = np.arange(len(locations.sizes))
-    count = min(settings.max_rank, len(numbers) - 1)
-    tree = cKDTree(locations.centre)
-    tables = []
-    for first in range(0, len(anchors), QUERIES):
-        mine = anchors[first : first + QUERIES]
-        xyz = place_xyz(locations.key[mine])
-        found, _ = nearest_others(tree, numbers, xyz, locations.code[mine], count)
-        rank = draw_ranks(seed, mine, settings.negatives, count)
-        bits = words(seed, "item", mine[:, None], np.arange(settings.negatives)[None, :])
-        items = locations.member(np.take_along_axis(found, rank - 1, axis=1), bits)
-        chord = np.linalg.norm(place_xyz(locations.key[items]) - xyz[:, None, :], axis=-1)
-        order = np.lexsort((items, chord), axis=-1)
-        items, chord, rank = (np.take_along_axis(values, order, axis=1) for values in (items, chord, rank))
-        tables.append(_table(mine, items, chord_to_km(chord), rank))
-    return pa.concat_tables(tables) if tables else NEGATIVES.empty_table()
 
 
 def uniform_negatives(

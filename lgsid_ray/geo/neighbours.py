@@ -16,41 +16,34 @@ _SLACK = 1e-12  # rounding of a chord against rounding of a gap: widens the halo
 _STRIDE = 16  # one reference place for about so many places
 
 
-def nearest_others(
-    tree: cKDTree, keys: Integers, queries: Floats, excluded: Integers, count: int
-) -> tuple[Integers, Floats]:
-    """The `count` nearest points of the tree to each query, one excluded, exact and in a unique order.
+def nearest_places(tree: cKDTree, keys: Integers, rows: Integers, count: int) -> tuple[Integers, Floats]:
+    """The `count` nearest other places of the places `rows`, exact and in a unique order.
 
     Args:
         tree: over the unit-sphere points of `keys`, which are distinct.
-        queries: (q, 3) points on the unit sphere.
-        excluded: (q,) for each query the position in `keys` that is no neighbour: itself.
+        rows: (q,) positions in `keys`.
         count: at most `len(keys) - 1`.
 
     Returns:
         Positions in `keys` and unit-sphere chords, both (q, count), by chord, ties by key.
     """
-    found = np.empty((len(queries), count), dtype=np.int64)
-    chords = np.empty((len(queries), count))
-    pending = np.arange(len(queries))
-    asked = count + 2  # the excluded one, and one more to see whether the last is tied
+    found = np.empty((len(rows), count), dtype=np.int64)
+    chords = np.empty((len(rows), count))
+    pending = np.arange(len(rows))
+    asked = count + 2  # the place itself, and one more to see whether the last is tied
     while pending.size:
         asked = min(asked, tree.n)
-        chord, near = tree.query(queries[pending], k=asked)
+        chord, near = tree.query(tree.data[rows[pending]], k=asked)
         whole = (chord[:, -1] > chord[:, count]) | (asked == tree.n)
         done = pending[whole]
         near, chord = _order_ties(near[whole], chord[whole], keys)
-        kept = np.argsort(near == excluded[done, None], axis=1, kind="stable")[:, :count]
+        # A stable sort on "is it itself" takes the place out wherever a tie has put it.
+        kept = np.argsort(near == rows[done, None], axis=1, kind="stable")[:, :count]
         found[done] = np.take_along_axis(near, kept, axis=1)
         chords[done] = np.take_along_axis(chord, kept, axis=1)
         pending = pending[~whole]
         asked *= 2
     return found, chords
-
-
-def nearest_places(tree: cKDTree, keys: Integers, rows: Integers, count: int) -> tuple[Integers, Floats]:
-    """The same for the places `rows` of the tree themselves, each excluded from its own neighbours."""
-    return nearest_others(tree, keys, tree.data[rows], rows, count)
 
 
 def surroundings(

@@ -13,9 +13,8 @@ import ray
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.draws import words
-from lgsid_ray.geo.layout.stage import lay_labels, lay_out
-from lgsid_ray.geo.locations import Locations
-from lgsid_ray.geo.negatives import location_negatives, ranked_negatives, uniform_negatives
+from lgsid_ray.geo.layout.stage import lay_out
+from lgsid_ray.geo.negatives import ranked_negatives, uniform_negatives
 from lgsid_ray.geo.neighbourhood import World
 from lgsid_ray.geo.places import Gathered
 from lgsid_ray.storage import StageDir
@@ -34,16 +33,12 @@ def sample(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
     settings, seed = config.sampling, config.seed
     layout = lay_out(inputs["catalogue"], seed)
     chosen = None if settings.max_anchors is None else layout.threshold(seed, "anchor", settings.max_anchors)
-    density = settings.strategy == "density"
-    by_location = density and settings.distinct == "location"
-    locations, count = lay_labels(inputs["catalogue"]) if by_location else (None, 0)
     cells = range(len(layout.groups))
-    drawn = ray.get(
-        [_draw.remote(cell, layout.world, layout.groups, locations, settings, seed, chosen, out) for cell in cells]
-    )
+    drawn = ray.get([_draw.remote(cell, layout.world, layout.groups, settings, seed, chosen, out) for cell in cells])
     anchors = sum(count for count, _, _ in drawn)
     places = int(layout.world.places.sum())
-    ranks = min(settings.max_rank, (count if by_location else places) - 1)
+    ranks = min(settings.max_rank, places - 1)
+    density = settings.strategy == "density"
     return {
         "anchors": anchors,
         "negatives": anchors * settings.negatives,
@@ -62,7 +57,6 @@ def _draw(
     cell: int,
     world: World,
     groups: list[ray.ObjectRef],
-    locations: Locations | None,
     settings: SamplingConfig,
     seed: int,
     threshold: np.uint64 | None,
@@ -78,11 +72,8 @@ def _draw(
         if threshold is not None:
             chosen = words(seed, "anchor", anchors) <= threshold
             anchors, place_of = anchors[chosen], place_of[chosen]
-        if locations is not None:
-            table = location_negatives(anchors, locations, settings, seed)
-        else:
-            draw = ranked_negatives if settings.strategy == "density" else uniform_negatives
-            table = draw(cell, world, lambda other: ray.get(groups[other]), anchors, place_of, settings, seed)
+        draw = ranked_negatives if settings.strategy == "density" else uniform_negatives
+        table = draw(cell, world, lambda other: ray.get(groups[other]), anchors, place_of, settings, seed)
         out.write_table(name, table)
     km = table.column("distance_km").combine_chunks().flatten().to_numpy().reshape(-1, settings.negatives)
     return len(km), float(km[:, 0].sum(dtype=np.float64)), float(km[:, -1].sum(dtype=np.float64))

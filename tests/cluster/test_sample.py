@@ -7,7 +7,7 @@ import pytest
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.errors import InputError
-from lgsid_ray.geo.distance import haversine_km, unit_xyz
+from lgsid_ray.geo.distance import haversine_km
 from lgsid_ray.geo.layout import stage as layout_stage
 from lgsid_ray.geo.stage import sample
 from lgsid_ray.storage import StageDir
@@ -16,7 +16,7 @@ from lgsid_ray.tables import ITEMS
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 
-def write_catalogue(home, lat, lon, split, parts=3, district=None):
+def write_catalogue(home, lat, lon, split, parts=3):
     """A catalogue stage's items with the columns that sampling reads; the others are null."""
     n = len(lat)
     columns = {
@@ -26,9 +26,6 @@ def write_catalogue(home, lat, lon, split, parts=3, district=None):
         "lat": lat,
         "lon": lon,
         "split": split,
-        "province": ["p"] * n,
-        "city": ["c"] * n,
-        "district": district or [f"d{k}" for k in np.floor(lat).astype(int)],
     }
     whole = pa.table({field.name: pa.array(columns.get(field.name, [None] * n), field.type) for field in ITEMS})
     catalogue = home.child("catalogue")
@@ -158,34 +155,11 @@ def test_few_places_repeat_and_one_place_is_refused(run_uri):
         run(home, held, "refused")
 
 
-def test_location_ranks_give_every_list_different_labels(world, monkeypatch):
-    home, lat, lon, split = world
-    monkeypatch.setattr(layout_stage, "CELL_ITEMS", 100)
-    district = np.array([f"{a:.1f}/{b:.1f}" for a, b in zip(lat.round(1), lon.round(1), strict=True)])
-    catalogue = write_catalogue(home, lat, lon, split, district=district.tolist())
-    _, table = run(home, catalogue, distinct="location", negatives=6, max_rank=30)
-    train = np.flatnonzero(split == "train")
-    names, code = np.unique(district[train], return_inverse=True)
-    xyz = unit_xyz(lat[train], lon[train])
-    centre = np.stack([xyz[code == c].mean(axis=0) for c in range(len(names))])
-    for row in table.to_pylist():
-        a, negatives = row["item_index"], np.array(row["negatives"])
-        assert len({district[a], *district[negatives]}) == 7
-        chord = np.linalg.norm(centre - unit_xyz(lat[a], lon[a]), axis=1)
-        chord[names == district[a]] = np.inf
-        drawn = chord[np.searchsorted(names, district[negatives])]
-        np.testing.assert_allclose(np.sort(chord)[np.array(row["rank"]) - 1], drawn, atol=1e-12)
-        km = haversine_km(lat[a], lon[a], lat[negatives], lon[negatives])
-        np.testing.assert_allclose(row["distance_km"], km, rtol=1e-4, atol=1e-5)
-        assert (np.diff(row["distance_km"]) >= 0).all()
-        assert (split[negatives] == "train").all()
-
-
 def test_every_field_has_an_effect(world):
     home, lat, lon, split = world
     catalogue = write_catalogue(home, lat, lon, split)
     _, base = run(home, catalogue, "base")
-    changed = {"negatives": 5, "strategy": "uniform", "distinct": "location", "max_rank": 20, "max_anchors": 9}
+    changed = {"negatives": 5, "strategy": "uniform", "max_rank": 20, "max_anchors": 9}
     assert set(changed) == set(SamplingConfig.model_fields)
     for field, value in changed.items():
         _, table = run(home, catalogue, field, **{field: value})
