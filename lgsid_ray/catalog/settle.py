@@ -1,0 +1,105 @@
+"""What happens to items and log rows once they are sorted into buckets: pure functions on one bucket's table."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lgsid_ray.catalog.gazetteer import gazetteer
+from lgsid_ray.config.catalogue import SplitConfig
+from lgsid_ray.draws import Words, unit, words
+
+PLACE = ("province", "city", "district")
+LOG_COLUMNS = ("user_id", "item_id", "timestamp", "label")
+
+
+def hashes(values: pa.ChunkedArray | pa.Array) -> Words:
+    """(n,) stable 64-bit hashes of strings: the same on every machine and in every process."""
+    texts = np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
+    return np.asarray(pd.util.hash_array(texts, categorize=False), dtype=np.uint64)
+
+
+def duplicates(frame: pd.DataFrame, key: list[str], content: list[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(n,) masks of the rows after the first of their key: those with equal content, and those with other content."""
+    later = frame.duplicated(subset=key, keep="first").to_numpy()
+    equal = frame.duplicated(subset=[*key, *content], keep="first").to_numpy()
+    return later & equal, later & ~equal
+
+
+def fill_labels(items: pa.Table) -> pa.Table:
+    """Fill missing province, city and district from the nearest populated place, and say where that was done.
+
+    A label the catalogue brings is never changed.
+    """
+    given = {level: np.asarray(items.column(level).to_pylist(), dtype=object) for level in PLACE}
+    lacking = {level: np.asarray(pd.isna(values), dtype=bool) for level, values in given.items()}
+    rows = np.flatnonzero(np.logical_or.reduce(list(lacking.values())))
+    if len(rows):
+        places = gazetteer()
+        nearest = places.nearest(items.column("lat").to_numpy()[rows], items.column("lon").to_numpy()[rows])
+        found = {
+            "province": places.provinces[nearest],
+            "city": places.names[places.city[nearest]],
+            "district": places.names[nearest],
+        }
+        for level in PLACE:
+            missing = lacking[level][rows]
+            given[level][rows[missing]] = found[level][missing]
+    for level in PLACE:
+        items = items.set_column(items.column_names.index(level), level, pa.array(given[level], pa.string()))
+        items = items.append_column(f"{level}_filled", pa.array(lacking[level]))
+    return items
+
+
+def place_keys(items: pa.Table) -> NDArray[np.object_]:
+    """(n,) one string per row that names its district within its city and province."""
+    levels = [np.asarray(items.column(level).to_pylist(), dtype=object) for level in PLACE]
+    return np.asarray(["\x1f".join(parts) for parts in zip(*levels, strict=True)], dtype=object)
+
+
+def choose_places(counts: dict[str, int], wanted: float, seed: int, stream: str) -> frozenset[str]:
+    """Whole districts in a seeded order until they hold about `wanted` items, never one more than brings it nearer."""
+    names = sorted(counts)
+    order = np.argsort(words(seed, stream, hashes(pa.array(names, pa.string()))), kind="stable")
+    chosen, total = set(), 0
+    for row in order:
+        size = counts[names[row]]
+        if total + size - wanted <= wanted - total:
+            chosen.add(names[row])
+            total += size
+    return frozenset(chosen)
+
+
+def item_splits(items: pa.Table, held: frozenset[str], random_share: float, seed: int) -> list[str]:
+    """train | held_place | held_random for every item; `random_share` is that of the items outside `held`."""
+    drawn = unit(words(seed, "held_random", hashes(items.column("item_id")))) < random_share
+    places = place_keys(items)
+    return ["held_place" if p in held else "held_random" if d else "train" for p, d in zip(places, drawn, strict=True)]
+
+
+def log_splits(log: pd.DataFrame, split: SplitConfig, limits: tuple[float, float] | None, seed: int) -> pd.DataFrame:
+    """Add rank_split and generate_split to the events of some users, sorted by user and time.
+
+    rank_split goes by time (`limits`: the seconds from which on an event is valid, or test); without times by a
+    seeded hash of user and item. generate_split: of a user's events with a positive label (a click, or a rating; a
+    null label is a visit) the last is test, the last but one valid, the others train; users with fewer than three
+    only train; impressions have none. Without times there is no order, and none is invented.
+    """
+    log = log.copy()
+    if limits is None:
+        key = hashes(pa.array(log["user_id"] + "\x1f" + log["item_id"], pa.string()))
+        drawn = unit(words(seed, "rank_split", key))
+        edges = (1 - split.time_valid - split.time_test, 1 - split.time_test)
+        log["rank_split"] = np.where(drawn < edges[0], "train", np.where(drawn < edges[1], "valid", "test"))
+        log["generate_split"] = None
+        return log
+    times = log["timestamp"].to_numpy(np.int64)
+    log["rank_split"] = np.where(times < limits[0], "train", np.where(times < limits[1], "valid", "test"))
+    positive = log["label"].isna() | (log["label"] > 0)
+    visits = log[positive]
+    from_end = visits.groupby("user_id", sort=False).cumcount(ascending=False)
+    enough = visits.groupby("user_id", sort=False)["user_id"].transform("size") >= 3
+    place = np.where(enough & (from_end == 0), "test", np.where(enough & (from_end == 1), "valid", "train"))
+    log["generate_split"] = pd.Series(place, index=visits.index).reindex(log.index).astype(object)
+    log.loc[~positive, "generate_split"] = None
+    return log

@@ -1,0 +1,381 @@
+"""The catalogue stage: read, validate, deduplicate, label, sample, split, number; the driver holds counts only.
+
+scan     one task per file or run of towns: validated rows into buckets by item_id, rejects into the quarantine
+settle   one task per bucket: duplicates out, labels filled; the driver learns only counts per district
+publish  one task per bucket: split and item_index, one output part; the log's rows find their item here and
+         go on into buckets by user_id
+log      one task per user bucket: duplicates out, splits by time and by user, one output part
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+from fsspec.core import url_to_fs
+
+from lgsid_ray.catalog import settle
+from lgsid_ray.catalog.readers import discover
+from lgsid_ray.catalog.scan import ITEMS_IN, LOG_IN, Unit, bucketed, quarantine, scan, units
+from lgsid_ray.config import RunConfig
+from lgsid_ray.config.catalogue import CatalogueConfig, FileSource
+from lgsid_ray.draws import words
+from lgsid_ray.errors import InputError
+from lgsid_ray.storage import StageDir
+from lgsid_ray.tables import INTERACTIONS, ITEMS, QUARANTINE, conform
+
+BUCKET_ROWS = 60_000
+BYTES_PER_ROW = 60  # a guess that only decides how many buckets there are
+TIME_SAMPLE = 20_000  # times per bucket from which the time split is read off
+_CONTENT = ["name", "brand", "category_1", "category_2", "price", "province", "city", "district", "lat", "lon"]
+
+
+def source_identities(config: RunConfig) -> list[str]:
+    """Path, size and time (or ETag) of every input file; the synthetic world has none."""
+    source = config.catalogue.source
+    if not isinstance(source, FileSource):
+        return []
+    files = discover(source.items) + (discover(source.interactions) if source.interactions else [])
+    return [f"{file.label} {url_to_fs(file.path)[0].ukey(url_to_fs(file.path)[1])}" for file in files]
+
+
+def catalogue(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+    """Items and log in; `items`, `interactions`, `quarantine.parquet` and `counts.json` out.
+
+    Raises:
+        InputError: a file cannot be used, no row is fit, too many are not, or the log matches no item.
+    """
+    settings = config.catalogue
+    for leftover in ("items", "interactions", "work"):  # of an interrupted call: cheaper made anew than checked
+        out.remove(leftover)
+    work = out.child("work")
+    todo = units(settings)
+    buckets = _bucket_count(settings, todo)
+    tally = _Tally()
+    for table, results in _scan_all(todo, settings, work, buckets).items():
+        for read, notes in results:
+            tally.read[table] += read
+            tally.notes.update(notes)
+    settled = _tasks(_settle, [(bucket, settings, work) for bucket in range(buckets)], "settle")
+    places = _added([one["places"] for one in settled])
+    tally.left_out["items"] += sum(one["sparse"] for one in settled)
+    chosen, threshold = _sample(settings, places, settled)
+    kept = {place: count for place, count in places.items() if chosen is None or place in chosen}
+    _refuse_unfit(tally, work, settings, sum(kept.values()))
+    split = settings.split
+    held = settle.choose_places(kept, split.held_place * sum(kept.values()), settings.seed, "held_place")
+    held = held if len(held) < len(kept) else frozenset()
+    sizes = [_size(one, chosen, threshold) for one in settled]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    tally.left_out["items"] += sum(places.values()) - int(starts[-1])
+    rest = 1 - sum(kept[place] for place in held) / max(1, sum(kept.values()))
+    jobs = [
+        (bucket, int(starts[bucket]), chosen, threshold, held, split.held_random / rest, settings, work, out, buckets)
+        for bucket in range(buckets)
+    ]
+    published = _tasks(_publish, jobs, "publish")
+    tally.left_out["interactions"] += sum(one["left_out"] for one in published)
+    limits = _time_limits(published, settings)
+    logs = _tasks(_publish_log, [(bucket, settings, limits, work, out) for bucket in range(buckets)], "log")
+    _require_parts(out, sum(one["rows"] for one in published), sum(one["rows"] for one in logs))
+    facts = _facts(tally, published, logs, _write_quarantine(work, out), limits)
+    out.write_json("counts.json", facts)
+    if tally.read["interactions"] and not facts["interactions_accepted"]:
+        raise InputError(
+            f"the interaction log matches no item: of {tally.read['interactions']} rows none is left; reasons: "
+            f"{facts['interactions_quarantined_by_reason']}. Are the item ids of both tables the same?"
+        )
+    out.remove("work")
+    return facts
+
+
+class _Tally:
+    """Row counts by table."""
+
+    def __init__(self) -> None:
+        self.read: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+
+
+def _tasks(function: Callable[..., Any], jobs: list[tuple[Any, ...]], name: str) -> list[Any]:
+    """Run one task per job and return their results in order."""
+    remote = ray.remote(function).options(name=f"catalogue:{name}")
+    return list(ray.get([remote.remote(*job) for job in jobs]))
+
+
+def _bucket_count(config: CatalogueConfig, todo: list[Unit]) -> int:
+    if isinstance(config.source, FileSource):
+        sizes = [url_to_fs(unit.file.path)[0].size(url_to_fs(unit.file.path)[1]) for unit in todo if unit.file]
+        rows = sum(sizes) / BYTES_PER_ROW
+    else:
+        # Impressions make the log several times its clicks.
+        rows = max(config.source.items, config.source.users * config.source.events_per_user * 5)
+    return int(np.clip(-(-rows // BUCKET_ROWS), 1, 512))
+
+
+def _scan_all(
+    todo: list[Unit], config: CatalogueConfig, work: StageDir, buckets: int
+) -> dict[str, list[tuple[int, Counter[str]]]]:
+    """Stream all units through Ray Data; the driver sees one count per unit."""
+    jobs = [{"number": number, "unit": unit} for number, unit in enumerate(todo)]
+
+    def run(job: dict[str, Any]) -> dict[str, Any]:
+        unit, read, notes = job["unit"], 0, Counter[str]()
+        for flush, part in enumerate(scan(unit, config)):
+            name = f"{job['number']:05d}-{flush:05d}.parquet"
+            for bucket, rows in bucketed(part.accepted, "item_id", buckets):
+                work.write_table(f"{unit.table}/{bucket:05d}/{name}", rows)
+            if len(part.rejects):
+                work.write_table(f"quarantine/0-scan-{name}", part.rejects)
+            read += part.read
+            notes.update(part.notes)
+        return {"table": unit.table, "read": read, "notes": dict(notes)}
+
+    found: dict[str, list[tuple[int, Counter[str]]]] = {"items": [], "interactions": []}
+    for row in ray.data.from_items(jobs, override_num_blocks=len(jobs)).map(run).iter_rows():
+        found[row["table"]].append((row["read"], Counter({k: v for k, v in row["notes"].items() if v})))
+    return found
+
+
+def _read_bucket(work: StageDir, table: str, bucket: int, schema: pa.Schema) -> pa.Table:
+    name = f"{table}/{bucket:05d}"
+    if not work.exists(name):
+        return schema.empty_table()
+    return work.read_table(name).cast(schema)
+
+
+def _settle(bucket: int, config: CatalogueConfig, work: StageDir) -> dict[str, Any]:
+    """Remove duplicates and fill labels in one bucket; returns counts per district."""
+    frame = _read_bucket(work, "items", bucket, ITEMS_IN).to_pandas()
+    frame = frame.sort_values(["item_id", "file", "row"], kind="stable").reset_index(drop=True)
+    equal, other = settle.duplicates(frame, ["item_id"], _CONTENT)
+    _quarantine_rows(frame, equal, other, "items", "item_id", work, f"1-settle-{bucket:05d}")
+    frame = frame[~(equal | other)]
+    sparse = 0
+    if least := _min_interactions(config):
+        log = _read_bucket(work, "interactions", bucket, LOG_IN).column("item_id")
+        visits = pd.Series(log.to_pandas()).value_counts()
+        busy = frame["item_id"].map(visits).fillna(0) >= least
+        sparse, frame = int((~busy).sum()), frame[busy]
+    table = settle.fill_labels(pa.Table.from_pandas(frame, ITEMS_IN, preserve_index=False))
+    work.write_table(f"settled/{bucket:05d}.parquet", table)
+    keys, counts = np.unique(settle.place_keys(table), return_counts=True)
+    random = words(config.seed, "max_items", settle.hashes(table.column("item_id")))
+    wanted = _max_items(config)
+    smallest = np.sort(random)[:wanted] if wanted is not None else None
+    return {"places": dict(zip(keys.tolist(), counts.tolist(), strict=True)), "sparse": sparse, "draws": smallest}
+
+
+def _min_interactions(config: CatalogueConfig) -> int:
+    return config.source.min_interactions if isinstance(config.source, FileSource) else 0
+
+
+def _max_items(config: CatalogueConfig) -> int | None:
+    return config.source.max_items if isinstance(config.source, FileSource) else None
+
+
+def _added(counts: list[dict[str, int]]) -> dict[str, int]:
+    return dict(sum((Counter(one) for one in counts), Counter()))
+
+
+def _sample(
+    config: CatalogueConfig, places: dict[str, int], settled: list[dict[str, Any]]
+) -> tuple[frozenset[str] | None, np.uint64 | None]:
+    """The districts, or the threshold of the items' draws, that `max_items` keeps; None: all."""
+    wanted = _max_items(config)
+    if wanted is None or wanted >= sum(places.values()):
+        return None, None
+    assert isinstance(config.source, FileSource)
+    if config.source.sample_by == "district":
+        return settle.choose_places(places, wanted, config.seed, "max_items"), None
+    draws = np.concatenate([one["draws"] for one in settled])
+    return None, np.partition(draws, wanted - 1)[wanted - 1]
+
+
+def _size(settled: dict[str, Any], chosen: frozenset[str] | None, threshold: np.uint64 | None) -> int:
+    if threshold is not None:
+        return int((settled["draws"] <= threshold).sum())
+    return sum(count for place, count in settled["places"].items() if chosen is None or place in chosen)
+
+
+def _publish(
+    bucket: int,
+    start: int,
+    chosen: frozenset[str] | None,
+    threshold: np.uint64 | None,
+    held: frozenset[str],
+    random_share: float,
+    config: CatalogueConfig,
+    work: StageDir,
+    out: StageDir,
+    buckets: int,
+) -> dict[str, Any]:
+    """Number and split the items of one bucket, and send the log's rows on with their item_index."""
+    everything = work.read_part(work.path(f"settled/{bucket:05d}.parquet"))
+    keep = np.ones(len(everything), dtype=bool)
+    if chosen is not None:
+        keep &= np.isin(settle.place_keys(everything), list(chosen))
+    if threshold is not None:
+        keep &= words(config.seed, "max_items", settle.hashes(everything.column("item_id"))) <= threshold
+    items = everything.filter(pa.array(keep))
+    items = items.append_column("item_index", pa.array(np.arange(start, start + len(items))))
+    items = items.append_column(
+        "split", pa.array(settle.item_splits(items, held, random_share, config.seed), pa.string())
+    )
+    if len(items):
+        out.write_table(f"items/part-{bucket:05d}.parquet", conform(items, ITEMS, "items"))
+    log = _read_bucket(work, "interactions", bucket, LOG_IN)
+    known = pc.is_in(log.column("item_id"), value_set=everything.column("item_id").combine_chunks())
+    _quarantine_unknown(log.filter(pc.invert(known)), work, bucket)
+    index = pc.index_in(log.column("item_id"), value_set=items.column("item_id").combine_chunks())
+    log = log.append_column("item_index", pc.add(pc.cast(index, pa.int64()), start))
+    matched = log.filter(pc.is_valid(index))
+    for user_bucket, rows in bucketed(matched, "user_id", buckets):
+        work.write_table(f"log/{user_bucket:05d}/{bucket:05d}.parquet", rows)
+    times = np.sort(matched.column("timestamp").drop_null().to_numpy())
+    step = max(1, len(times) // TIME_SAMPLE)
+    filled = {level: int(pc.sum(items.column(f"{level}_filled")).as_py() or 0) for level in settle.PLACE}
+    return {
+        "rows": len(items),
+        "splits": dict(Counter(items.column("split").to_pylist())),
+        "filled": filled,
+        "times": times[::step],
+        "weight": step,
+        "untimed": matched.column("timestamp").null_count,
+        "left_out": int(pc.sum(known).as_py() or 0) - len(matched),
+    }
+
+
+def _time_limits(published: list[dict[str, Any]], config: CatalogueConfig) -> tuple[float, float] | None:
+    """The seconds from which on an event is valid, or test; None where not every event has a time."""
+    times = np.concatenate([one["times"] for one in published])
+    if not len(times) or sum(one["untimed"] for one in published):
+        return None
+    weights = np.concatenate([np.full(len(one["times"]), one["weight"]) for one in published])
+    order = np.argsort(times, kind="stable")
+    share = np.cumsum(weights[order]) / weights.sum()
+    test, valid = 1 - config.split.time_test, 1 - config.split.time_test - config.split.time_valid
+    first, second = times[order][np.searchsorted(share, [valid, test]).clip(max=len(times) - 1)]
+    return float(first), float(second)
+
+
+def _publish_log(
+    bucket: int, config: CatalogueConfig, limits: tuple[float, float] | None, work: StageDir, out: StageDir
+) -> dict[str, Any]:
+    """Remove duplicates, sort by user and time, and split the log of one user bucket."""
+    if not work.exists(f"log/{bucket:05d}"):
+        return {"rows": 0, "splits": {}}
+    frame = work.read_table(f"log/{bucket:05d}").to_pandas()
+    frame = frame.astype({"timestamp": "Int64"})
+    frame = frame.sort_values(["user_id", "timestamp", "item_index", "label", "file", "row"], kind="stable")
+    frame = frame.reset_index(drop=True)
+    equal, _ = settle.duplicates(frame, list(settle.LOG_COLUMNS), [])
+    _quarantine_rows(frame, equal, np.zeros_like(equal), "interactions", "", work, f"3-log-{bucket:05d}")
+    frame = settle.log_splits(frame[~equal].reset_index(drop=True), config.split, limits, config.seed)
+    columns = {f.name: pa.array(frame[f.name], f.type, from_pandas=True) for f in INTERACTIONS}
+    out.write_table(f"interactions/part-{bucket:05d}.parquet", pa.table(columns, schema=INTERACTIONS))
+    return {"rows": len(frame), "splits": frame["rank_split"].value_counts().to_dict()}
+
+
+def _quarantine_rows(
+    frame: pd.DataFrame, equal: np.ndarray, other: np.ndarray, table: str, column: str, work: StageDir, name: str
+) -> None:
+    rejected = []
+    for mask, reason in (
+        (equal, "duplicate of an earlier row"),
+        (other, "another row has this item_id with other content"),
+    ):
+        for row in frame[mask].to_dict("records"):
+            raw = pd.Series({key: value for key, value in row.items() if key not in ("file", "row")}).to_json()
+            rejected.append((str(row["file"]), (int(row["row"]), column, reason, raw)))
+    if rejected:
+        parts = [quarantine(table, file, [entry]) for file, entry in rejected]
+        work.write_table(f"quarantine/{name}.parquet", pa.concat_tables(parts))
+
+
+def _quarantine_unknown(log: pa.Table, work: StageDir, bucket: int) -> None:
+    if not len(log):
+        return
+    rows = pa.table(
+        {
+            "table": ["interactions"] * len(log),
+            "file": log.column("file"),
+            "row": log.column("row"),
+            "column": ["item_id"] * len(log),
+            "reason": ["no such item in the catalogue"] * len(log),
+            "raw": [pd.Series(row).to_json() for row in log.select(list(settle.LOG_COLUMNS)).to_pylist()],
+        },
+        schema=QUARANTINE,
+    )
+    work.write_table(f"quarantine/2-unknown-{bucket:05d}.parquet", rows)
+
+
+def _write_quarantine(work: StageDir, out: StageDir) -> Counter[tuple[str, str]]:
+    """One file out of all rejects, part by part; returns how many there are by table and reason."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    parts = work.parts("quarantine") if work.exists("quarantine") else []
+    with out.write("quarantine.parquet") as file, pq.ParquetWriter(file, QUARANTINE, compression="zstd") as writer:
+        for part in parts:
+            rows = work.read_part(part).cast(QUARANTINE)
+            writer.write_table(rows)
+            reasons.update(zip(rows.column("table").to_pylist(), rows.column("reason").to_pylist(), strict=True))
+    return reasons
+
+
+def _refuse_unfit(tally: _Tally, work: StageDir, config: CatalogueConfig, kept: int) -> None:
+    """Stop when nothing, or too little, of the items is fit."""
+    read = tally.read["items"]
+    reasons: Counter[str] = Counter()
+    for part in work.parts("quarantine") if work.exists("quarantine") else []:
+        rows = work.read_part(part, ["table", "reason"])
+        items = rows.filter(pc.equal(rows.column("table"), "items"))
+        reasons.update(items.column("reason").to_pylist())
+    rejected = sum(reasons.values())
+    shown = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common(5)) or "none"
+    if not kept:
+        raise InputError(f"no item is left of {read} rows read; quarantined: {shown}")
+    if read and rejected / read > config.max_quarantine:
+        raise InputError(
+            f"{rejected} of {read} item rows are unfit, more than catalogue.max_quarantine={config.max_quarantine:g} "
+            f"allows; reasons: {shown}. See {work.path('quarantine')}"
+        )
+
+
+def _require_parts(out: StageDir, items: int, log: int) -> None:
+    """An empty log still is a table."""
+    assert items > 0, "refused before"
+    if not log:
+        out.write_table("interactions/part-00000.parquet", INTERACTIONS.empty_table())
+
+
+def _facts(
+    tally: _Tally,
+    published: list[dict[str, Any]],
+    logs: list[dict[str, Any]],
+    reasons: Counter[tuple[str, str]],
+    limits: tuple[float, float] | None,
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for table, accepted in (("items", published), ("interactions", logs)):
+        by_reason = {reason: count for (name, reason), count in sorted(reasons.items()) if name == table}
+        rows = sum(one["rows"] for one in accepted)
+        facts |= {
+            f"{table}_read": tally.read[table],
+            f"{table}_accepted": rows,
+            f"{table}_left_out": tally.left_out[table],
+            f"{table}_quarantined": sum(by_reason.values()),
+            f"{table}_quarantined_by_reason": by_reason,
+        }
+        assert rows + tally.left_out[table] + sum(by_reason.values()) == tally.read[table], f"{table} rows went missing"
+    facts["filled"] = {level: sum(one["filled"][level] for one in published) for level in settle.PLACE}
+    facts["item_splits"] = _added([one["splits"] for one in published])
+    facts["rank_splits"] = _added([one["splits"] for one in logs])
+    facts["timed"] = limits is not None
+    facts["notes"] = dict(tally.notes)
+    return facts

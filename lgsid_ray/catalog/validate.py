@@ -1,0 +1,200 @@
+"""Which rows are fit to enter: a chunk goes in, accepted columns and rejected rows come out, none is lost."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lgsid_ray.catalog.datum import to_wgs84
+from lgsid_ray.catalog.readers import Chunk, File, delimiter_of
+from lgsid_ray.config.catalogue import TableSource
+from lgsid_ray.errors import InputError
+
+Objects = NDArray[Any]
+Columns = dict[str, NDArray[Any]]
+
+ITEM_REQUIRED = ("item_id", "name", "lat", "lon")
+ITEM_TEXTS = ("brand", "category_1", "category_2", "province", "city", "district")
+ITEM_OPTIONAL = (*ITEM_TEXTS, "price")
+LOG_REQUIRED = ("user_id", "item_id")
+LOG_OPTIONAL = ("timestamp", "label")
+
+# Unix seconds from 1990 to 2100; a thousand or a million times as much is milliseconds or microseconds.
+_FIRST_S, _LAST_S = 631_152_000, 4_102_444_800
+
+
+@dataclass
+class Checked:
+    """A chunk after validation.
+
+    Attributes:
+        rows: (n,) row numbers of the accepted rows.
+        columns: their values, (n,) each.
+        rejects: (row number, column, reason) of the others.
+        notes: how often something was repaired, by what.
+    """
+
+    rows: NDArray[np.int64]
+    columns: Columns
+    rejects: list[tuple[int, str, str]]
+    notes: dict[str, int] = field(default_factory=dict)
+
+
+class _Sieve:
+    """Collects the first reason against each row."""
+
+    def __init__(self, rows: NDArray[np.int64]) -> None:
+        self.rows, self.alive = rows, np.ones(len(rows), dtype=bool)
+        self.rejects: list[tuple[int, str, str]] = []
+
+    def reject(self, where: NDArray[np.bool_], column: str, reason: str) -> None:
+        hit = where & self.alive
+        self.rejects += [(int(row), column, reason) for row in self.rows[hit]]
+        self.alive &= ~hit
+
+
+def map_columns(
+    chunk: Chunk, source: TableSource, file: File, required: tuple[str, ...], optional: tuple[str, ...]
+) -> Columns:
+    """Our columns out of theirs; absent optional ones are all null, constants are filled in.
+
+    Raises:
+        InputError: a required or an explicitly mapped column is not in the file.
+    """
+    found: Columns = {}
+    for name in (*required, *optional):
+        theirs = source.columns.get(name, name)
+        if name in source.constants:
+            found[name] = np.full(len(chunk.rows), source.constants[name], dtype=object)
+        elif theirs in chunk.columns:
+            found[name] = chunk.columns[theirs]
+        elif name in required or name in source.columns:
+            raise InputError(_missing(name, theirs, chunk, source, file))
+        else:
+            found[name] = np.full(len(chunk.rows), None, dtype=object)
+    return found
+
+
+def check_items(rows: NDArray[np.int64], columns: Mapping[str, Objects], datum: str) -> Checked:
+    """Validate item rows: keys, names, coordinates (to WGS-84), price; empty text becomes null."""
+    sieve = _Sieve(rows)
+    item_id = keys(columns["item_id"], sieve, "item_id")
+    name = texts(columns["name"])
+    sieve.reject(_is_null(name), "name", "empty")
+    lat, lon = _numbers(columns["lat"], sieve, "lat"), _numbers(columns["lon"], sieve, "lon")
+    swapped = (np.abs(lat) > 90) & (np.abs(lat) <= 180) & (np.abs(lon) <= 90)
+    sieve.reject(swapped, "lat", "out of range; latitude and longitude look swapped")
+    sieve.reject(np.abs(lat) > 90, "lat", "out of range: not within -90..90")
+    sieve.reject(np.abs(lon) > 180, "lon", "out of range: not within -180..180")
+    sieve.reject((lat == 0) & (lon == 0), "lat", "(0, 0): a missing position")
+    price, unreadable = _prices(columns["price"])
+    sieve.reject(unreadable, "price", "not a number of 0 or more")
+    keep = sieve.alive
+    lat, lon = to_wgs84(lat[keep], lon[keep], datum)
+    accepted: Columns = {"item_id": item_id[keep], "name": name[keep], "lat": lat, "lon": lon, "price": price[keep]}
+    accepted |= {column: texts(columns[column])[keep] for column in ITEM_TEXTS}
+    return Checked(rows[keep], accepted, sieve.rejects)
+
+
+def check_log(rows: NDArray[np.int64], columns: Mapping[str, Objects]) -> Checked:
+    """Validate log rows: keys, times (to Unix seconds), labels. No time at all is allowed, and stays null."""
+    sieve, notes = _Sieve(rows), dict[str, int]()
+    user_id, item_id = keys(columns["user_id"], sieve, "user_id"), keys(columns["item_id"], sieve, "item_id")
+    given = columns["timestamp"]
+    timed = not _is_null(given).all()
+    seconds = np.full(len(rows), np.nan)
+    if timed:
+        sieve.reject(_is_null(given), "timestamp", "empty, while other rows have one")
+        seconds, notes = _times(given, sieve)
+    label = pd.to_numeric(pd.Series(columns["label"]), errors="coerce").to_numpy(np.float64)
+    sieve.reject(np.isnan(label) & ~_is_null(columns["label"]), "label", "not a number")
+    keep = sieve.alive
+    times = np.full(int(keep.sum()), None, dtype=object)
+    if timed:
+        times[:] = seconds[keep].astype(np.int64)
+    values: Columns = {"user_id": user_id[keep], "item_id": item_id[keep], "timestamp": times, "label": label[keep]}
+    return Checked(rows[keep], values, sieve.rejects, notes)
+
+
+def keys(values: Objects, sieve: _Sieve, column: str) -> Objects:
+    """Keys as text: 12, "12" and 12.0 are one key; anything that text would not keep apart is rejected."""
+    out = np.full(len(values), None, dtype=object)
+    odd = np.zeros(len(values), dtype=bool)
+    for row, value in enumerate(values):
+        if value is None or value != value:
+            continue
+        if isinstance(value, str):
+            out[row] = value.strip() or None
+        elif isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            odd[row] = True
+        elif float(value).is_integer():
+            out[row] = str(int(value))
+        else:
+            odd[row] = True
+    sieve.reject(odd, column, "neither text nor a whole number")
+    sieve.reject(_is_null(out), column, "empty")
+    return out
+
+
+def texts(values: Objects) -> Objects:
+    """Text with outer blanks removed; empty and NaN become null."""
+    out = np.full(len(values), None, dtype=object)
+    for row, value in enumerate(values):
+        if value is not None and value == value:
+            out[row] = str(value).strip() or None
+    return out
+
+
+def _missing(name: str, theirs: str, chunk: Chunk, source: TableSource, file: File) -> str:
+    there = list(chunk.columns)
+    message = f"{file.label}: column {theirs!r} (our {name}) is missing; the file has {there}"
+    if len(there) == 1 and file.format in ("csv", "tsv"):
+        used = delimiter_of(file, source)
+        for mark, word in (("\t", "a tab"), (";", "';'"), (",", "','"), ("|", "'|'")):
+            if mark != used and mark in there[0]:
+                return f"{message}; it looks separated by {word}: set `delimiter` to it"
+    return f"{message}; map it with `columns: {{{name}: theirs}}`"
+
+
+def _is_null(values: Objects) -> NDArray[np.bool_]:
+    return np.asarray(pd.isna(values), dtype=bool) | (values == "")
+
+
+def _numbers(values: Objects, sieve: _Sieve, column: str) -> NDArray[np.float64]:
+    numbers = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64)
+    empty = _is_null(values)
+    sieve.reject(empty, column, "empty or NaN")
+    sieve.reject(~np.isfinite(numbers) & ~empty, column, "not a finite number")
+    return np.where(np.isfinite(numbers), numbers, 0.0)
+
+
+def _prices(values: Objects) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    price = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64)
+    return price, ~_is_null(values) & ~(price >= 0)
+
+
+def _times(values: Objects, sieve: _Sieve) -> tuple[NDArray[np.float64], dict[str, int]]:
+    """Unix seconds from seconds, milliseconds, microseconds, or dates as text (UTC where they name no zone)."""
+    notes: dict[str, int] = {}
+    seconds = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64).copy()
+    text = np.isnan(seconds) & ~_is_null(values)
+    if text.any():
+        parsed = pd.to_datetime(pd.Series(values[text]), errors="coerce", utc=True, format="mixed")
+        seconds[text] = (parsed - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        notes["times read from text"] = int(parsed.notna().sum())
+    units: list[tuple[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = [
+        ("milliseconds", lambda value: value / 1e3),
+        ("microseconds", lambda value: value / 1e6),
+    ]
+    for unit, convert in units:
+        smaller = convert(seconds)
+        hit = (seconds > _LAST_S) & (smaller >= _FIRST_S) & (smaller <= _LAST_S)
+        if hit.any():
+            seconds[hit] = np.floor(smaller[hit])
+            notes[f"times in {unit} converted"] = int(hit.sum())
+    bad = ~((seconds >= 0) & (seconds <= _LAST_S))
+    sieve.reject(bad, "timestamp", "not a time (Unix seconds, milliseconds, or ISO 8601 text)")
+    return np.where(bad, 0.0, seconds), notes
