@@ -1,0 +1,156 @@
+"""Terminal tables of metrics.json: one run, or several seeds side by side as mean ± standard deviation."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from lgsid_ray.evaluate.alignment import FRONTIER_K, MEASURES
+from lgsid_ray.evaluate.space import LEVELS
+
+Metrics = dict[str, Any]
+SHORT = {
+    "similarity": "Similarity",
+    "content_similarity": "ContentSimilarity",
+    "province": "P@K",
+    "city": "C@K",
+    "district": "T@K",
+}
+ARMS = {"aligned": "aligned", "late_fusion": "late fusion", "oracle": "oracle"}
+
+
+def tables(metrics: list[Metrics]) -> list[Table]:
+    """The tables of one run or of several seeds of the same run: gap closed, retrieval, clusters, SIDs, codebooks.
+
+    Rows and columns are those of the first run; a cell is `mean ± standard deviation` over the runs, or the value
+    alone where there is one. A dash stands for what could not be measured; its reason is below the table.
+    """
+    makers = (_gaps, _retrieval, _clustering, _sid_geography, _codebook)
+    made = [make(metrics) for make in makers]
+    return [table for table in made if table.row_count]
+
+
+def spread(values: Iterable[float | None], digits: int = 4) -> str:
+    """`mean ± sd` of several values, the value itself if there is one, a dash where any is unknown."""
+    known = list(values)
+    if not known or any(value is None for value in known):
+        return "–"
+    numbers = np.array(known, dtype=float)
+    text = f"{numbers.mean():.{digits}f}"
+    return text if len(numbers) == 1 else f"{text} ± {numbers.std(ddof=1):.{digits}f}"
+
+
+def _gaps(metrics: list[Metrics]) -> Table:
+    first = metrics[0]
+    table = _table(
+        f"Geographic gap closed at {first['floor']:.0%} of origin's Similarity@{FRONTIER_K}{_seeds(metrics)}",
+        ["queries", "arm"],
+        ["gap closed", f"T@{FRONTIER_K}", f"C@{FRONTIER_K}", f"P@{FRONTIER_K}", "Similarity", "ContentSimilarity"],
+    )
+    reasons: list[str] = []
+    for group, found in first["frontier"].items():
+        if "reason" in found:
+            reasons.append(f"{group}: {found['reason']}")
+        for arm in ["origin", *(arm for arm in ARMS if arm in found.get("arms", {}))]:
+            points = [_point(run, group, arm) for run in metrics]
+            closed = [_closed(run, group, arm) for run in metrics]
+            names = ("district", "city", "province", "similarity", "content_similarity")
+            values = [spread([point.get(name) for point in points]) for name in names]
+            missed = "" if all(point.get("reached", True) for point in points) else " (floor not reached)"
+            table.add_row(group, ARMS.get(arm, arm) + missed, spread(closed, 3), *values)
+        table.add_section()
+    table.caption = "; ".join(reasons) or None
+    return table
+
+
+def _closed(run: Metrics, group: str, arm: str) -> float | None:
+    if arm in ("origin", "oracle"):
+        return None if "reason" in run["frontier"].get(group, {"reason": ""}) else float(arm == "oracle")
+    value: float | None = run["frontier"].get(group, {}).get("gap_closed", {}).get(arm)
+    return value
+
+
+def _point(run: Metrics, group: str, arm: str) -> dict[str, Any]:
+    found = run["frontier"].get(group, {})
+    return (found.get("origin") if arm == "origin" else found.get("arms", {}).get(arm)) or {}
+
+
+def _retrieval(metrics: list[Metrics]) -> Table:
+    table = _table(f"Retrieval{_seeds(metrics)}", ["queries", "K", "space"], [SHORT[name] for name in MEASURES])
+    rows = sorted(metrics[0]["retrieval"], key=lambda row: (list(metrics[0]["groups"]).index(row["group"]), row["k"]))
+    for row in rows:
+        same = _matching(metrics, "retrieval", ("group", "k", "space"), row)
+        cells = [spread([other[name] for other in same]) for name in MEASURES]
+        table.add_row(row["group"], str(row["k"]), row["space"], *cells)
+    return table
+
+
+def _clustering(metrics: list[Metrics]) -> Table:
+    table = _table(f"K-Means clusters against labels{_seeds(metrics)}", ["level", "space"], ["clusters", "NMI", "AMI"])
+    for row in sorted(metrics[0]["clustering"], key=lambda row: LEVELS.index(row["level"])):
+        same = _matching(metrics, "clustering", ("level", "space"), row)
+        clusters = spread([other["clusters"] for other in same], 0) if row["clusters"] else row.get("reason", "–")
+        values = [spread([other[name] for other in same]) for name in ("nmi", "ami")]
+        table.add_row(row["level"], row["space"], clusters, *values)
+    return table
+
+
+def _sid_geography(metrics: list[Metrics]) -> Table:
+    columns: dict[str, Callable[[Metrics], float]] = {
+        "clusters": lambda row: row["clusters"],
+        "in one province": lambda row: row["one_province"],
+        "in one city": lambda row: row["one_city"],
+        "items of majority province": lambda row: row["majority_province"],
+        "items of majority city": lambda row: row["majority_city"],
+        "median radius km": lambda row: row["radius_km"],
+        "items' median km": lambda row: row["radius_km_items"],
+    }
+    table = _table(f"SID prefixes on the map{_seeds(metrics)}", ["prefix"], list(columns))
+    for row in metrics[0]["sid_geography"]:
+        same = _matching(metrics, "sid_geography", ("prefix",), row)
+        cells = [
+            spread([value(other) for other in same], 0 if name == "clusters" else 1 if "km" in name else 3)
+            for name, value in columns.items()
+        ]
+        table.add_row(f"{row['prefix']} token{'s' if row['prefix'] > 1 else ''}", *cells)
+    return table
+
+
+def _codebook(metrics: list[Metrics]) -> Table:
+    table = _table(f"Codebooks{_seeds(metrics)}", ["figure"], ["value"])
+    flat = [dict(flatten(run["codebook"])) for run in metrics]
+    for name in flat[0]:
+        table.add_row(name, spread([values.get(name) for values in flat]))
+    return table
+
+
+def flatten(tree: Any, prefix: str = "") -> list[tuple[str, float]]:
+    """Every number of a nested JSON value with its path, long lists (histograms) left out."""
+    if isinstance(tree, bool) or tree is None:
+        return []
+    if isinstance(tree, int | float):
+        return [(prefix, float(tree))]
+    if isinstance(tree, dict):
+        return [pair for key, value in tree.items() for pair in flatten(value, f"{prefix} {key}".strip())]
+    if isinstance(tree, list) and len(tree) <= 8:
+        return [pair for place, value in enumerate(tree, 1) for pair in flatten(value, f"{prefix} [{place}]")]
+    return []
+
+
+def _matching(metrics: list[Metrics], table: str, keys: tuple[str, ...], row: Metrics) -> list[Metrics]:
+    """The same row of every run."""
+    return [next(other for other in run[table] if all(other[key] == row[key] for key in keys)) for run in metrics]
+
+
+def _seeds(metrics: list[Metrics]) -> str:
+    return "" if len(metrics) == 1 else f", seeds {', '.join(str(run['seed']) for run in metrics)}"
+
+
+def _table(title: str, keys: list[str], values: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for name in keys:
+        table.add_column(name)
+    for name in values:
+        table.add_column(name, justify="right")
+    return table
