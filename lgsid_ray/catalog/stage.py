@@ -157,19 +157,20 @@ def _settle(bucket: int, config: CatalogueConfig, work: StageDir) -> dict[str, A
     equal, other = settle.duplicates(frame, ["item_id"], _CONTENT)
     _quarantine_rows(frame, equal, other, "items", "item_id", work, f"1-settle-{bucket:05d}")
     frame = frame[~(equal | other)]
-    sparse = 0
+    busy = np.ones(len(frame), dtype=bool)
     if least := _min_interactions(config):
         log = _read_bucket(work, "interactions", bucket, LOG_IN).column("item_id")
         visits = pd.Series(log.to_pandas()).value_counts()
-        busy = frame["item_id"].map(visits).fillna(0) >= least
-        sparse, frame = int((~busy).sum()), frame[busy]
+        busy = (frame["item_id"].map(visits).fillna(0) >= least).to_numpy()
     table = settle.fill_labels(pa.Table.from_pandas(frame, ITEMS_IN, preserve_index=False))
-    work.write_table(f"settled/{bucket:05d}.parquet", table)
+    # Items that are too rarely visited stay known, so that their log rows count as left out, not as unknown.
+    work.write_table(f"settled/{bucket:05d}.parquet", table.append_column("busy", pa.array(busy)))
+    table = table.filter(pa.array(busy))
     keys, counts = np.unique(settle.place_keys(table), return_counts=True)
     random = words(config.seed, "max_items", settle.hashes(table.column("item_id")))
     wanted = _max_items(config)
     smallest = np.sort(random)[:wanted] if wanted is not None else None
-    return {"places": dict(zip(keys.tolist(), counts.tolist(), strict=True)), "sparse": sparse, "draws": smallest}
+    return {"places": dict(zip(keys.tolist(), counts.tolist(), strict=True)), "sparse": int((~busy).sum()), "draws": smallest}
 
 
 def _min_interactions(config: CatalogueConfig) -> int:
@@ -218,7 +219,7 @@ def _publish(
 ) -> dict[str, Any]:
     """Number and split the items of one bucket, and send the log's rows on with their item_index."""
     everything = work.read_part(work.path(f"settled/{bucket:05d}.parquet"))
-    keep = np.ones(len(everything), dtype=bool)
+    keep = everything.column("busy").to_numpy().copy()
     if chosen is not None:
         keep &= np.isin(settle.place_keys(everything), list(chosen))
     if threshold is not None:
