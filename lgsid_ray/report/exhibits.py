@@ -1,0 +1,172 @@
+"""The page's figures in their sections, each with a line on how to read it; and samples of the SIDs."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+
+from lgsid_ray.evaluate.space import LEVELS, Integers, Singles
+from lgsid_ray.report import figures
+from lgsid_ray.report.inputs import Story
+from lgsid_ray.report.markup import Markup, caption, figure, join, section, tag
+from lgsid_ray.report.numbers import GROUPS, sid_tables
+
+PLANE_POINTS = 1500
+"""t-SNE takes seconds for so many, and minutes for many more."""
+BRANCHES, EXAMPLES = (5, 3), 4
+"""First tokens shown, second tokens under each, names under each of those."""
+
+
+def frontier_section(story: Story) -> Markup:
+    """One frontier plot per group."""
+    plots = []
+    for group, found in story.metrics["frontier"].items():
+        rows = [row for row in story.frontier if row["group"] == group]
+        if rows:
+            plot = figure(f"frontier-{group}", figures.frontier(rows, found), 430)
+            plots.append(Markup(f"<div>{tag('h3', 'Queries: ' + GROUPS.get(group, group))}{plot}</div>"))
+    if not plots:
+        return section("frontier", "Geography against meaning", tag("p", "Too few items for frontiers."))
+    return section(
+        "frontier",
+        "Geography against meaning",
+        Markup(f'<div class="pair">{join(plots)}</div>'),
+        caption(
+            "Up is more geography, right is more meaning kept. Every line begins at origin; the oracle is the upper "
+            "limit. At the floor (vertical line) compare the height of the arms: that height, from origin to oracle, "
+            "is the gap closed. Beyond α = 1 the aligned line extrapolates past the trained model."
+        ),
+    )
+
+
+def curves_section(story: Story) -> Markup:
+    """Training curves of every stage that kept a history."""
+    parts = []
+    for stage, history in story.histories.items():
+        found = figures.curves(history)
+        if found:
+            parts += [tag("h3", stage), figure(f"curves-{stage}", *found)]
+    if not parts:
+        return section("curves", "Training", tag("p", "No stage of this run kept a training curve."))
+    text = "One panel per figure over training steps (or epochs); each has its own vertical scale. Hover for values."
+    return section("curves", "Training", *parts, caption(text))
+
+
+def map_section(story: Story) -> Markup:
+    """The map of first tokens."""
+    index = story.items.column("item_index").to_numpy()
+    lat, lon = (story.items.column(name).to_numpy() for name in ("lat", "lon"))
+    plot = figures.world_map(lat, lon, story.tokens[index, 0], _hover(story.items, story.tokens))
+    return section(
+        "map",
+        "First tokens on the map",
+        figure("map", plot, 560),
+        caption(
+            f"{len(index)} of {len(story.tokens)} items at their places. Colour and shape stand for the first token: "
+            "a geographic tokenizer draws patches, one without geography draws confetti. There are more tokens than "
+            "colours, so distant patches may look alike; hover for name and SID, drag to zoom, double-click to return."
+        ),
+    )
+
+
+def plane_section(story: Story, seed: int) -> Markup:
+    """t-SNE of the embeddings before and after, coloured by the coarsest label that tells items apart."""
+    items = story.items.take(pa.array(story.drawn))
+    level = next((name for name in LEVELS if len(items.column(name).unique()) > 1), LEVELS[-1])
+    label, hover = items.column(level).to_pylist(), _hover(items, story.tokens)
+    titles = {"origin": "before: reference embeddings", "aligned": "after: aligned embeddings"}
+    plots = [
+        figure(f"plane-{name}", figures.plane(project(vectors, seed), label, hover, titles[name]), 480)
+        for name, vectors in story.vectors.items()
+        if len(vectors) >= 5
+    ]
+    if not plots:
+        return section("plane", "Embeddings before and after", tag("p", "Too few items for a plane."))
+    return section(
+        "plane",
+        "Embeddings before and after",
+        Markup(f'<div class="pair">{join(plots)}</div>'),
+        caption(
+            f"t-SNE of {len(label)} items, coloured by {level}. After alignment, colours should gather without the "
+            "plane falling into one blob per place: that would be geography without meaning. Distances between far "
+            "clusters, and their sizes, mean nothing in t-SNE."
+        ),
+    )
+
+
+def sid_section(story: Story, names: Callable[[Integers], dict[int, str]]) -> Markup:
+    """Geography of prefixes, codebooks, usage, and a sample of the tree; `names` looks item names up."""
+    sizes = story.manifests["tokenise"]["config"].get("tokenizer", {}).get("sizes", [])
+    counts = [
+        np.bincount(story.tokens[:, level], minlength=sizes[level] if level < len(sizes) else 0)
+        for level in range(story.tokens.shape[1])
+    ]
+    return section(
+        "sids",
+        "Semantic IDs",
+        sid_tables(story),
+        tag("h3", "Codebook usage"),
+        figure("usage", figures.usage(counts), 300),
+        caption("Items per code. A flat shape uses the codebook evenly; bars at zero are dead codes."),
+        tag("h3", "What stands behind a prefix"),
+        _tree(story.tokens, names),
+        caption("The largest first tokens, the largest second tokens under each, and the first items of those."),
+    )
+
+
+def project(vectors: Singles, seed: int) -> NDArray[np.float64]:
+    """(n, 2) t-SNE plane of at least two vectors, seeded, begun from the principal components."""
+    centred = vectors - vectors.mean(axis=0)
+    _, values, axes = np.linalg.svd(centred, full_matrices=False)
+    start = centred @ axes[:2].T / max(float(values[0]), 1e-6) * np.sqrt(len(vectors))
+    # Without a little noise equal vectors would start at one point, and scikit-learn's tree cannot bear that for all.
+    start = start + 1e-2 * np.random.default_rng(seed).normal(size=start.shape)
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    model = TSNE(2, perplexity=perplexity, init=(1e-4 * start).astype(np.float32), random_state=seed)
+    # Tenths are below a pixel, and halve the page's bytes.
+    return np.round(model.fit_transform(vectors).astype(np.float64), 1)
+
+
+def _hover(items: pa.Table, tokens: Integers) -> list[str]:
+    columns = [items.column(name).to_pylist() for name in ("name", "category_1", "district", "city", "item_index")]
+    return [
+        f"{name} · {', '.join(part for part in (category, district, city) if part)} · {_sid(tokens[index])}"
+        for name, category, district, city, index in zip(*columns, strict=True)
+    ]
+
+
+def _sid(tokens: Integers) -> str:
+    return "".join(f"<{chr(ord('a') + level)}_{token}>" for level, token in enumerate(tokens.tolist()))
+
+
+def _tree(tokens: Integers, names: Callable[[Integers], dict[int, str]]) -> Markup:
+    """The largest prefixes with the first items behind them."""
+    leaves: list[tuple[int, int, list[tuple[int, Integers]]]] = []
+    for first, rows in _largest(tokens[:, 0], np.arange(len(tokens)), BRANCHES[0]):
+        second = tokens[rows, min(1, tokens.shape[1] - 1)]
+        leaves.append((first, len(rows), _largest(second, rows, BRANCHES[1])))
+    shown = [rows[:EXAMPLES] for _, _, branches in leaves for _, rows in branches]
+    known = names(np.concatenate(shown))
+    parts: list[Markup] = []
+    for first, size, branches in leaves:
+        inner = [
+            join(
+                [
+                    tag("div", tag("code", _sid(tokens[rows[0], :2])), f" {len(rows)} items"),
+                    tag("ul", *(tag("li", known[item]) for item in rows[:EXAMPLES].tolist())),
+                ]
+            )
+            for _, rows in branches
+        ]
+        summary = tag("summary", tag("code", f"<a_{first}>"), f" {size} items")
+        parts.append(Markup(f"<details{'' if parts else ' open'}>{summary}{join(inner)}</details>"))
+    return join(parts)
+
+
+def _largest(codes: Integers, rows: Integers, count: int) -> list[tuple[int, Integers]]:
+    """The commonest codes, the lower first among equals, each with its rows."""
+    found, sizes = np.unique(codes, return_counts=True)
+    order = np.lexsort((found, -sizes))[:count]
+    return [(int(code), rows[codes == code]) for code in found[order]]

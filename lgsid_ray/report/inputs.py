@@ -1,0 +1,100 @@
+"""What the page shows of a run, read in bounded memory: facts and metrics whole, items and vectors by sample."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lgsid_ray.draws import words
+from lgsid_ray.evaluate.inputs import read_tokens
+from lgsid_ray.evaluate.space import Integers, Singles
+from lgsid_ray.storage import StageDir
+
+COLUMNS = ["item_index", "item_id", "name", "brand", "category_1", "province", "city", "district", "lat", "lon"]
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything the page is made of."""
+
+    manifests: dict[str, dict[str, Any]]
+    metrics: dict[str, Any]
+    """Of the evaluate stage."""
+    frontier: list[dict[str, Any]]
+    counts: dict[str, Any]
+    quarantine: list[tuple[str, str, str, int]]
+    """Table, column, reason, rows."""
+    histories: dict[str, list[dict[str, Any]]]
+    recommenders: dict[str, dict[str, Any]]
+    items: pa.Table
+    """The sample, in item order."""
+    tokens: Integers
+    """(n, levels), of all items."""
+    vectors: dict[str, Singles]
+    """`origin` and, where there is one, `aligned`: rows of the sample's first items by rank."""
+    drawn: NDArray[np.int64]
+    """Rows of `items` that `vectors` hold."""
+
+
+def read_story(inputs: Mapping[str, StageDir], points: int, plane_points: int) -> Story:
+    """Read a finished run; at most `points` items and, of them, `plane_points` vectors."""
+    metrics = inputs["evaluate"].read_json("metrics.json")
+    count = metrics["items"]
+    ranked = np.argsort(words(0, "report/sample", np.arange(count)))
+    chosen = np.sort(ranked[:points])
+    few = np.sort(ranked[: min(points, plane_points)])
+    spaces = {"origin": "embed", "aligned": "embed_aligned"}
+    return Story(
+        manifests={name: stage.read_json("manifest.json") for name, stage in inputs.items()},
+        metrics=metrics,
+        frontier=inputs["evaluate"].read_table("frontier.parquet").to_pylist(),
+        counts=inputs["catalogue"].read_json("counts.json"),
+        quarantine=_quarantine(inputs["catalogue"]),
+        histories={name: _history(stage) for name, stage in inputs.items() if stage.exists("history.json")},
+        recommenders={name: inputs[name].read_json("metrics.json") for name in ("rank", "generate") if name in inputs},
+        items=_rows(inputs["catalogue"], "items", COLUMNS, chosen),
+        tokens=read_tokens(inputs["tokenise"], count),
+        vectors={name: _vectors(inputs[stage], few) for name, stage in spaces.items() if stage in inputs},
+        drawn=np.searchsorted(chosen, few),
+    )
+
+
+def read_names(catalogue: StageDir, chosen: Integers) -> dict[int, str]:
+    """item_index → name of a few items."""
+    table = _rows(catalogue, "items", ["item_index", "name"], np.unique(chosen))
+    return dict(zip(table.column("item_index").to_pylist(), table.column("name").to_pylist(), strict=True))
+
+
+def _rows(stage: StageDir, name: str, columns: list[str], chosen: Integers) -> pa.Table:
+    """The rows of the chosen items in item order, part by part."""
+    kept = []
+    for part in stage.parts(name):
+        table = stage.read_part(part, columns)
+        kept.append(table.filter(pa.array(np.isin(table.column("item_index").to_numpy(), chosen))))
+    return pa.concat_tables(kept).sort_by("item_index")
+
+
+def _vectors(stage: StageDir, chosen: Integers) -> Singles:
+    column = _rows(stage, "embeddings", ["item_index", "embedding"], chosen).column("embedding").combine_chunks()
+    return np.asarray(column.flatten().to_numpy().reshape(len(chosen), -1))
+
+
+def _quarantine(catalogue: StageDir) -> list[tuple[str, str, str, int]]:
+    keys = ["table", "column", "reason"]
+    table = catalogue.read_table("quarantine.parquet", keys)
+    grouped = table.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist()
+    rows = [(row["table"] or "", row["column"] or "", row["reason"] or "", row["count_all"]) for row in grouped]
+    return sorted(rows, key=lambda row: (-row[3], row[:3]))
+
+
+def _history(stage: StageDir) -> list[dict[str, Any]]:
+    """A history as rows: it is stored as a list of rows, or as columns of equal length."""
+    stored = stage.read_json("history.json")
+    if isinstance(stored, list):
+        return [row for row in stored if isinstance(row, dict)]
+    columns = {name: column for name, column in stored.items() if isinstance(column, list)}
+    length = max((len(column) for column in columns.values()), default=0)
+    return [{name: column[row] for name, column in columns.items() if row < len(column)} for row in range(length)]
