@@ -1,5 +1,6 @@
 """The page's figures in their sections, each with a line on how to read it; and samples of the SIDs."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.manifold import TSNE
 from lgsid_ray.evaluate.space import LEVELS, Integers, Singles
 from lgsid_ray.report import figures
 from lgsid_ray.report.inputs import Story
-from lgsid_ray.report.markup import Markup, caption, figure, join, section, tag
+from lgsid_ray.report.markup import Markup, caption, escape, figure, join, section, tag
 from lgsid_ray.report.numbers import GROUPS, sid_tables
 
 PLANE_POINTS = 1500
@@ -55,20 +56,30 @@ def curves_section(story: Story) -> Markup:
 
 
 def map_section(story: Story) -> Markup:
-    """The map of first tokens."""
-    index = story.items.column("item_index").to_numpy()
-    lat, lon = (story.items.column(name).to_numpy() for name in ("lat", "lon"))
-    plot = figures.world_map(lat, lon, story.tokens[index, 0], _hover(story.items, story.tokens))
+    """The map of first tokens: all of it, and the city with the most items."""
+    whole = _map(story, story.items, "all items")
+    province, city = (story.items.column(name).to_pylist() for name in ("province", "city"))
+    paths = list(zip(province, city, strict=True))
+    busiest = max(sorted(Counter(paths).items(), key=repr), key=lambda pair: pair[1])[0]
+    inside = story.items.filter(pa.array([path == busiest for path in paths]))
+    closer = _map(story, inside, f"the busiest city: {busiest[1]}", "map-city")
     return section(
         "map",
         "First tokens on the map",
-        figure("map", plot, 560),
+        whole if inside.num_rows == story.items.num_rows else join([whole, closer]),
         caption(
-            f"{len(index)} of {len(story.tokens)} items at their places. Colour and shape stand for the first token: "
-            "a geographic tokenizer draws patches, one without geography draws confetti. There are more tokens than "
-            "colours, so distant patches may look alike; hover for name and SID, drag to zoom, double-click to return."
+            f"{story.items.num_rows} of {len(story.tokens)} items at their places. Colour and shape stand for the "
+            "first token: a geographic tokenizer draws patches, one without geography draws confetti. There are more "
+            "tokens than colours, so distant patches may look alike; hover for name and SID, drag to zoom, "
+            "double-click to return."
         ),
     )
+
+
+def _map(story: Story, items: pa.Table, title: str, name: str = "map") -> Markup:
+    lat, lon = (items.column(axis).to_numpy() for axis in ("lat", "lon"))
+    token = story.tokens[items.column("item_index").to_numpy(), 0]
+    return figure(name, figures.world_map(lat, lon, token, _hover(items, story.tokens), str(escape(title))), 480)
 
 
 def plane_section(story: Story, seed: int) -> Markup:

@@ -49,11 +49,21 @@ def frontier(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> go.
             annotation_position="bottom left", annotation_font={"color": "#D55E00", "size": 12},
         )  # fmt: skip
     plot.update_layout(
-        margin=MARGIN, font=FONT, legend={"x": 0.01, "y": 0.01, "bgcolor": "rgba(255,255,255,0.8)"},
-        xaxis={"title": {"text": "Similarity@5 in the frozen reference space →"}},
+        margin=MARGIN, font=FONT, legend={"orientation": "h", "y": -0.2},
+        xaxis={"title": {"text": "Similarity@5 in the frozen reference space →"}, "range": _window(rows, found)},
         yaxis={"title": {"text": "T@5: share in the same district →"}, "rangemode": "tozero"},
     )  # fmt: skip
     return plot
+
+
+def _window(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> list[float] | None:
+    """The part of the x axis where arms are compared: late fusion's tail goes on far to the left of it."""
+    if "origin" not in found:
+        return None
+    origin, floor = found["origin"]["similarity"], found["floor_similarity"]
+    model = [row["similarity"] for row in rows if row["arm"] == "aligned" and row["knob"] == 1.0]
+    left = min([floor - 1.5 * (origin - floor), origin - 0.05, *model])
+    return [left - 0.06 * (origin - left), origin + 0.06 * (origin - left)]
 
 
 def _mark(plot: go.Figure, rows: Sequence[Mapping[str, Any]], name: str, symbol: str, colour: str, size: int) -> None:
@@ -102,7 +112,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def world_map(lat: NDArray, lon: NDArray, token: NDArray, hover: Sequence[str]) -> go.Figure:
+def world_map(lat: NDArray, lon: NDArray, token: NDArray, hover: Sequence[str], title: str) -> go.Figure:
     """Items at their places, coloured by first token; longitude is shrunk by the cosine of the middle latitude."""
     codes = np.unique(token, return_inverse=True)[1]
     plot = go.Figure(
@@ -117,8 +127,8 @@ def world_map(lat: NDArray, lon: NDArray, token: NDArray, hover: Sequence[str]) 
     )  # fmt: skip
     stretch = 1 / max(0.1, float(np.cos(np.radians((lat.min() + lat.max()) / 2))))
     plot.update_layout(
-        margin=MARGIN, font=FONT, showlegend=False,
-        xaxis={"title": {"text": "longitude, degrees"}, "zeroline": False, "constrain": "domain"},
+        margin=MARGIN, font=FONT, showlegend=False, title={"text": title, "font": {"size": 14}},
+        xaxis={"title": {"text": "longitude, degrees"}, "zeroline": False},
         yaxis={"title": {"text": "latitude, degrees"}, "zeroline": False, "scaleanchor": "x", "scaleratio": stretch},
     )  # fmt: skip
     return plot

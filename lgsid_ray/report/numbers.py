@@ -174,7 +174,7 @@ def _rank_table(found: dict[str, Any]) -> Markup:
         [
             table(["ranker", "kind", *names], rows, strong, text_columns=2),
             caption(
-                "On the test split. `origin` is the same model without SIDs, trained on the same samples; ± is "
+                "On the test split. “origin” is the same model without SIDs, trained on the same samples; ± is "
                 "the standard deviation over initialisations. A gain below it is no gain, and a model below a trivial "
                 "baseline has learnt less than that rule. Higher is better but for log-loss."
             ),

@@ -140,7 +140,7 @@ def test_curves_take_rows_with_gaps_and_refuse_none():
 
 
 def test_the_map_keeps_distances_true_in_the_middle():
-    plot = figures.world_map(np.array([59.0, 61.0]), np.array([0.0, 1.0]), np.array([0, 1]), ["a", "b"])
+    plot = figures.world_map(np.array([59.0, 61.0]), np.array([0.0, 1.0]), np.array([0, 1]), ["a", "b"], "here")
     assert plot.layout.yaxis.scaleratio == pytest.approx(2.0)
 
 
