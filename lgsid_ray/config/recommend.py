@@ -31,10 +31,10 @@ class RankConfig(Section):
     """Ratings from here on are positive; None: the median training rating."""
     cold: int = Field(default=5, ge=0)
     """Items with at most so many positive training samples are also judged apart."""
-    epochs: int = Field(default=2, ge=1)
+    epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=512, ge=1)
     """Samples a step, over all workers."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-2, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
     trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig(checkpoint_steps=200))
 
@@ -54,17 +54,18 @@ class GenerateConfig(Section):
     layers: int = Field(default=1, ge=1)
     """Of the encoder, and as many of the decoder."""
     heads: int = Field(default=4, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    history: int = Field(default=10, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Worth raising only where the validation loss turns; few epochs underfit rather than overfit."""
+    history: int = Field(default=20, ge=1)
     """Latest events of the user that the encoder sees, each as its SID tokens."""
     beams: int = Field(default=20, ge=10)
     """Kept at every level; the ten best are judged."""
     queries: int | None = Field(default=2000, ge=1)
     """Seeded sub-sample of the users that are judged; None takes all."""
-    epochs: int = Field(default=5, ge=1)
+    epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=128, ge=1)
     """Targets a step, over all workers."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig(checkpoint_steps=200))
 

@@ -32,8 +32,9 @@ class Log:
     label: NDArray[np.float64]
     """(e,) 1 where the log has no labels."""
     rank_split: NDArray[np.int8]
-    """(e,) TRAIN, VALID, TEST, or NO_SPLIT where the table leaves it open."""
+    """(e,) TRAIN, VALID or TEST, by time; without times drawn by the catalogue stage."""
     generate_split: NDArray[np.int8]
+    """(e,) TRAIN, VALID, TEST, or NO_SPLIT on what is no step of a sequence."""
     kind: Kind
     timed: bool
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lgsid_ray.draws import unit, words
 from lgsid_ray.recommend.ctr.negatives import Negatives
-from lgsid_ray.recommend.log import NO_SPLIT, TEST, TRAIN, VALID, Log
+from lgsid_ray.recommend.log import TEST, TRAIN, Log
 
 Integers = NDArray[np.int64]
 
@@ -59,7 +59,7 @@ def build(log: Log, negatives: Negatives, threshold: float | None, seed: int) ->
     all the user's training ratings whatever their label, since positives alone would betray the target's label.
     """
     positive = log.label >= threshold if threshold is not None else log.label > 0
-    split = _splits(log, seed)
+    split = log.rank_split
     kept = (positive if log.timed else split == TRAIN) & (split != TEST)
     keep = np.flatnonzero(kept)
     if not log.timed:
@@ -86,17 +86,11 @@ def rating_threshold(log: Log) -> float | None:
     """The median training rating, raised a step where all would be positive; None for other kinds of log."""
     if log.kind != "ratings":
         return None
-    seen = log.label[log.rank_split == TRAIN] if (log.rank_split == TRAIN).any() else log.label
+    train = log.rank_split == TRAIN
+    seen = log.label[train] if train.any() else log.label
     median = float(np.median(seen))
     above = seen[seen > median]
     return float(above.min()) if median <= seen.min() and len(above) else median
-
-
-def _splits(log: Log, seed: int) -> NDArray[np.int8]:
-    """The table's split; rows that it leaves open are drawn 80 : 10 : 10."""
-    draw = unit(words(seed, "rank/split", np.arange(len(log))))
-    drawn = np.where(draw < 0.8, TRAIN, np.where(draw < 0.9, VALID, TEST))
-    return np.where(log.rank_split == NO_SPLIT, drawn, log.rank_split).astype(np.int8)
 
 
 def _before(user: NDArray[np.int32], time: Integers, log: Log) -> Integers:

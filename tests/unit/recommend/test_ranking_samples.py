@@ -131,19 +131,14 @@ def test_without_times_a_history_is_the_set_of_the_other_training_ratings() -> N
 
 def test_the_rating_threshold_is_the_training_median_unless_all_would_pass() -> None:
     def threshold(labels: list[float], splits: list[str] | None = None) -> float | None:
-        return sampling.rating_threshold(read([0] * len(labels), [0] * len(labels), None, labels, splits))
+        return sampling.rating_threshold(
+            read([0] * len(labels), [0] * len(labels), None, labels, splits or ["train"] * len(labels))
+        )
 
     assert threshold([1, 2, 3, 4]) == 2.5
     assert threshold([3, 3, 3, 4]) == 4
     assert threshold([1, 2, 3, 9, 9], ["train"] * 3 + ["test"] * 2) == 2
     assert threshold([1, 1, 0]) is None
-
-
-def test_rows_without_a_split_are_drawn_eighty_ten_ten() -> None:
-    log = read([0] * 5000, [1] * 5000, None, [1.0, 3.0] * 2500, None)
-    samples = sampling.build(log, NEGATIVES, 3.0, seed=0)
-    shares = np.bincount(samples.split, minlength=3) / 5000
-    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
 
 
 def test_baselines_score_popularity_repeats_and_nearness() -> None:
