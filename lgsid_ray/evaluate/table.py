@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lgsid_ray.evaluate.alignment import FRONTIER_K, MEASURES
@@ -12,7 +13,7 @@ from lgsid_ray.evaluate.space import LEVELS
 Metrics = dict[str, Any]
 SHORT = {
     "similarity": "Similarity",
-    "content_similarity": "ContentSimilarity",
+    "content_similarity": "Content",
     "province": "P@K",
     "city": "C@K",
     "district": "T@K",
@@ -23,22 +24,22 @@ ARMS = {"aligned": "aligned", "late_fusion": "late fusion", "oracle": "oracle"}
 def tables(metrics: list[Metrics]) -> list[Table]:
     """The tables of one run or of several seeds of the same run: gap closed, retrieval, clusters, SIDs, codebooks.
 
-    Rows and columns are those of the first run; a cell is `mean ± standard deviation` over the runs, or the value
-    alone where there is one. A dash stands for what could not be measured; its reason is below the table.
+    Rows and columns are those of the first run; a cell is `mean±standard deviation` over the runs, or the value
+    alone where there is one. A dash stands for what could not be measured; its reason stands in metrics.json.
     """
     makers = (_gaps, _retrieval, _clustering, _sid_geography, _codebook)
     made = [make(metrics) for make in makers]
     return [table for table in made if table.row_count]
 
 
-def spread(values: Iterable[float | None], digits: int = 4) -> str:
-    """`mean ± sd` of several values, the value itself if there is one, a dash where any is unknown."""
+def spread(values: Iterable[float | None], digits: int = 3) -> str:
+    """`mean±sd` of several values, the value itself if there is one, a dash where any is unknown."""
     known = list(values)
     if not known or any(value is None for value in known):
         return "–"
     numbers = np.array(known, dtype=float)
     text = f"{numbers.mean():.{digits}f}"
-    return text if len(numbers) == 1 else f"{text} ± {numbers.std(ddof=1):.{digits}f}"
+    return text if len(numbers) == 1 else f"{text}±{numbers.std(ddof=1):.{digits}f}"
 
 
 def _gaps(metrics: list[Metrics]) -> Table:
@@ -46,21 +47,22 @@ def _gaps(metrics: list[Metrics]) -> Table:
     table = _table(
         f"Geographic gap closed at {first['floor']:.0%} of origin's Similarity@{FRONTIER_K}{_seeds(metrics)}",
         ["queries", "arm"],
-        ["gap closed", f"T@{FRONTIER_K}", f"C@{FRONTIER_K}", f"P@{FRONTIER_K}", "Similarity", "ContentSimilarity"],
+        ["gap closed", f"T@{FRONTIER_K}", f"C@{FRONTIER_K}", f"P@{FRONTIER_K}", "Similarity", "Content"],
     )
     reasons: list[str] = []
     for group, found in first["frontier"].items():
         if "reason" in found:
             reasons.append(f"{group}: {found['reason']}")
-        for arm in ["origin", *(arm for arm in ARMS if arm in found.get("arms", {}))]:
+        for place, arm in enumerate(["origin", *(arm for arm in ARMS if arm in found.get("arms", {}))]):
             points = [_point(run, group, arm) for run in metrics]
             closed = [_closed(run, group, arm) for run in metrics]
             names = ("district", "city", "province", "similarity", "content_similarity")
             values = [spread([point.get(name) for point in points]) for name in names]
-            missed = "" if all(point.get("reached", True) for point in points) else " (floor not reached)"
-            table.add_row(group, ARMS.get(arm, arm) + missed, spread(closed, 3), *values)
+            missed = "" if all(point.get("reached", True) for point in points) else " *"
+            table.add_row("" if place else group, ARMS.get(arm, arm) + missed, spread(closed), *values)
         table.add_section()
-    table.caption = "; ".join(reasons) or None
+    reasons.append("Content: ContentSimilarity@5. *: does not come down to the floor, a lower bound")
+    table.caption = "; ".join(reasons)
     return table
 
 
@@ -101,10 +103,10 @@ def _sid_geography(metrics: list[Metrics]) -> Table:
         "clusters": lambda row: row["clusters"],
         "in one province": lambda row: row["one_province"],
         "in one city": lambda row: row["one_city"],
-        "items of majority province": lambda row: row["majority_province"],
-        "items of majority city": lambda row: row["majority_city"],
-        "median radius km": lambda row: row["radius_km"],
-        "items' median km": lambda row: row["radius_km_items"],
+        "majority province": lambda row: row["majority_province"],
+        "majority city": lambda row: row["majority_city"],
+        "radius km": lambda row: row["radius_km"],
+        "items' km": lambda row: row["radius_km_items"],
     }
     table = _table(f"SID prefixes on the map{_seeds(metrics)}", ["prefix"], list(columns))
     for row in metrics[0]["sid_geography"]:
@@ -148,7 +150,7 @@ def _seeds(metrics: list[Metrics]) -> str:
 
 
 def _table(title: str, keys: list[str], values: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     for name in keys:
         table.add_column(name)
     for name in values:

@@ -11,8 +11,9 @@ from sklearn.manifold import TSNE
 from lgsid_ray.evaluate.space import LEVELS, Integers, Singles
 from lgsid_ray.report import figures
 from lgsid_ray.report.inputs import Story
+from lgsid_ray.report.judgement import sid_tables
 from lgsid_ray.report.markup import Markup, caption, escape, figure, join, section, tag
-from lgsid_ray.report.numbers import GROUPS, sid_tables
+from lgsid_ray.report.numbers import GROUPS
 
 PLANE_POINTS = 1500
 """t-SNE takes seconds for so many, and minutes for many more."""
@@ -26,7 +27,7 @@ def frontier_section(story: Story) -> Markup:
     for group, found in story.metrics["frontier"].items():
         rows = [row for row in story.frontier if row["group"] == group]
         if rows:
-            plot = figure(f"frontier-{group}", figures.frontier(rows, found), 430)
+            plot = figure(f"frontier-{group}", figures.frontier(rows, found), 500)
             plots.append(Markup(f"<div>{tag('h3', 'Queries: ' + GROUPS.get(group, group))}{plot}</div>"))
     if not plots:
         return section("frontier", "Geography against meaning", tag("p", "Too few items for frontiers."))

@@ -51,7 +51,7 @@ def frontier(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> go.
     plot.update_layout(
         margin=MARGIN, font=FONT, legend={"orientation": "h", "y": -0.2},
         xaxis={"title": {"text": "Similarity@5 in the frozen reference space →"}, "range": _window(rows, found)},
-        yaxis={"title": {"text": "T@5: share in the same district →"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "T@5 (same district) →"}, "rangemode": "tozero"},
     )  # fmt: skip
     return plot
 

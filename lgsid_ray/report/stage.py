@@ -20,8 +20,10 @@ from lgsid_ray.report.exhibits import (
     sid_section,
 )
 from lgsid_ray.report.inputs import read_names, read_story
+from lgsid_ray.report.judgement import alignment_section
 from lgsid_ray.report.markup import Markup, join
-from lgsid_ray.report.numbers import alignment_section, catalogue_section, header, recommender_section, run_section
+from lgsid_ray.report.numbers import catalogue_section, header, run_section
+from lgsid_ray.report.recommenders import recommender_section
 from lgsid_ray.storage import StageDir
 
 PAGE = "report.html"

@@ -86,12 +86,12 @@ def test_tables_of_three_seeds_show_mean_and_deviation(stages, tmp_path):
         console.print(table)
     text = console.export_text()
     closed = np.array([run["frontier"]["held_place"]["gap_closed"]["aligned"] for run in runs])
-    assert f"{closed.mean():.3f} ± {closed.std(ddof=1):.3f}" in text
+    assert f"{closed.mean():.3f}±{closed.std(ddof=1):.3f}" in text
     for title in ("Geographic gap closed at 97%", "Retrieval, seeds 0, 1, 2", "NMI", "SID prefixes", "Codebooks"):
         assert title in text
 
 
 def test_spread_of_one_many_and_unknown():
-    assert spread([0.5]) == "0.5000"
-    assert spread([1.0, 3.0], 1) == "2.0 ± 1.4"
+    assert spread([0.5]) == "0.500"
+    assert spread([1.0, 3.0], 1) == "2.0±1.4"
     assert spread([1.0, None]) == spread([]) == "–"

@@ -28,6 +28,12 @@ def finished_run(tmp_path_factory) -> dict[str, StageDir]:
     return write_run(tmp_path_factory.mktemp("report"), count=300)
 
 
+@pytest.fixture(scope="session")
+def run_of_two_items(tmp_path_factory) -> dict[str, StageDir]:
+    """Too few items for a frontier, a t-SNE plane or a cluster."""
+    return write_run(tmp_path_factory.mktemp("two"), count=2)
+
+
 def write_run(root: Any, count: int) -> dict[str, StageDir]:
     rng = np.random.default_rng(0)
     district = rng.integers(0, 15, count)

@@ -70,7 +70,7 @@ def test_names_stay_text(outline, page):
     scripts = [attributes for name, attributes in outline.tags if name == "script"]
     plots = [attributes for attributes in scripts if attributes.get("class") == "figure"]
     assert len(scripts) == len(plots) + 2
-    assert not [name for name, _ in outline.tags if name in ("img", "iframe", "object", "b") and name != "b"]
+    assert not [name for name, _ in outline.tags if name in ("img", "iframe", "object")]
     assert "alert(1)" in page
     rest = page.replace(get_plotlyjs(), "")
     assert "<script>alert" not in rest
@@ -110,6 +110,12 @@ def test_a_run_without_alignment_says_so(finished_run, tmp_path):
     assert "This run aligned nothing" in text
     assert "plot-plane-aligned" not in text
     assert "trained no recommender" in text
+
+
+def test_two_items_make_a_page_with_reasons(run_of_two_items, tmp_path):
+    text = write(run_of_two_items, tmp_path)
+    for told in ("too few items for retrieval", "Too few items for frontiers", "Too few items for a plane"):
+        assert told in text
 
 
 def test_points_limit_the_map_and_a_second_page_is_the_same(finished_run, tmp_path):

@@ -1,0 +1,107 @@
+"""The page's tables on quality: gap closed, retrieval, clusters against labels, SID geography."""
+
+from lgsid_ray.evaluate.space import LEVELS
+from lgsid_ray.report.inputs import Story
+from lgsid_ray.report.markup import Markup, caption, flat, join, number, section, table, tag
+from lgsid_ray.report.numbers import ARM_NAMES, GROUPS
+
+
+def alignment_section(story: Story) -> Markup:
+    """Gap closed, retrieval, clusters against labels."""
+    return section(
+        "alignment",
+        "Alignment",
+        tag("h3", f"Geographic gap closed at {story.metrics['floor']:.0%} of origin's Similarity@5"),
+        _gap_table(story),
+        caption(
+            "Every arm is read at its best T@5 with at least that much Similarity@5 left, interpolated along its "
+            "frontier and never extrapolated; an arm marked * does not come down to the floor, and its figure is a "
+            "lower bound. Alignment is worth its training where it stands above late fusion, also on items that "
+            "it never saw."
+        ),
+        tag("h3", "Retrieval"),
+        _retrieval_table(story),
+        caption(
+            "The K nearest items by cosine, the item itself left out: share in the same province (P@K), city (C@K) and "
+            "district (T@K). Similarity is measured in the frozen reference space; ContentSimilarity with prompts "
+            "that name no place."
+        ),
+        tag("h3", "Clusters against labels"),
+        _cluster_table(story),
+        caption(
+            "K-Means clusters of the embeddings against the administrative labels. NMI flatters many small clusters; "
+            "AMI is corrected for chance: 0 tells nothing, 1 is the labels themselves."
+        ),
+    )
+
+
+def sid_tables(story: Story) -> Markup:
+    """Geography of SID prefixes and the codebooks' figures."""
+    prefixes = [
+        [
+            f"first {row['prefix']} token{'s' if row['prefix'] > 1 else ''}",
+            number(row["clusters"]),
+            *(number(row[name], 3) for name in ("one_province", "one_city", "majority_province", "majority_city")),
+            *(number(row[name], 1) for name in ("radius_km", "radius_km_items")),
+        ]
+        for row in story.metrics["sid_geography"]
+    ]
+    head = ["prefix", "clusters", "in one province", "in one city", "majority province", "majority city"]
+    books = [[name, number(value)] for name, value in flat(story.metrics["codebook"])[:60]]
+    return join(
+        [
+            table([*head, "radius km", "items' km"], prefixes),
+            caption(
+                "Shares of the clusters behind a prefix that lie in one province or city; shares of the items that "
+                "bear their cluster's commonest label; the median over clusters, and over items, of the great-circle "
+                "distance to the cluster's centre."
+            ),
+            tag("h3", "Codebooks"),
+            table(["figure", "value"], books),
+        ]
+    )
+
+
+def _gap_table(story: Story) -> Markup:
+    rows: list[list[str]] = []
+    strong: list[int] = []
+    for group, found in story.metrics["frontier"].items():
+        name = GROUPS.get(group, group)
+        if "arms" not in found:
+            rows.append([name, found["reason"], *["–"] * 6])
+            continue
+        for arm in ("origin", *ARM_NAMES):
+            point = found["origin"] if arm == "origin" else found["arms"].get(arm)
+            if point is None:
+                continue
+            if arm == "aligned":
+                strong.append(len(rows))
+            closed = {"origin": 0.0, "oracle": 1.0}.get(arm, found["gap_closed"].get(arm))
+            values = [point.get(key) for key in ("district", "city", "province", "similarity", "content_similarity")]
+            label = ARM_NAMES.get(arm, arm) + ("" if point.get("reached", True) else " *")
+            rows.append([name, label, number(None if "reason" in found else closed, 3), *map(number, values)])
+    head = ["queries", "arm", "gap closed", "T@5", "C@5", "P@5", "Similarity@5", "ContentSimilarity@5"]
+    return table(head, rows, strong, text_columns=2)
+
+
+def _retrieval_table(story: Story) -> Markup:
+    order = list(story.metrics["groups"])
+    found = sorted(story.metrics["retrieval"], key=lambda row: (order.index(row["group"]), row["k"]))
+    measures = ("province", "city", "district", "similarity", "content_similarity")
+    rows = [
+        [GROUPS.get(row["group"], row["group"]), row["space"], number(row["k"]), *(number(row[m]) for m in measures)]
+        for row in found
+    ]
+    strong = [place for place, row in enumerate(found) if row["space"] == "aligned"]
+    head = ["queries", "space", "K", "P@K", "C@K", "T@K", "Similarity@K", "ContentSimilarity@K"]
+    return table(head, rows, strong, text_columns=2)
+
+
+def _cluster_table(story: Story) -> Markup:
+    found = sorted(story.metrics["clustering"], key=lambda row: LEVELS.index(row["level"]))
+    rows = [
+        [r["level"], r["space"], number(r["labels"]), number(r["clusters"]), number(r["nmi"]), number(r["ami"])]
+        for r in found
+    ]
+    strong = [place for place, row in enumerate(found) if row["space"] == "aligned"]
+    return table(["level", "space", "labels", "clusters", "NMI", "AMI"], rows, strong, text_columns=2)
