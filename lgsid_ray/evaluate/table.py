@@ -27,8 +27,8 @@ def tables(metrics: list[Metrics]) -> list[Table]:
     Rows and columns are those of the first run; a cell is `mean±standard deviation` over the runs, or the value
     alone where there is one. A dash stands for what could not be measured; its reason stands in metrics.json.
     """
-    makers = (_gaps, _retrieval, _clustering, _sid_geography, _codebook)
-    made = [make(metrics) for make in makers]
+    made = [_gaps(metrics), *(_retrieval(metrics, group) for group in metrics[0]["groups"])]
+    made += [_clustering(metrics), _sid_geography(metrics), _codebook(metrics)]
     return [table for table in made if table.row_count]
 
 
@@ -47,7 +47,7 @@ def _gaps(metrics: list[Metrics]) -> Table:
     table = _table(
         f"Geographic gap closed at {first['floor']:.0%} of origin's Similarity@{FRONTIER_K}{_seeds(metrics)}",
         ["queries", "arm"],
-        ["gap closed", f"T@{FRONTIER_K}", f"C@{FRONTIER_K}", f"P@{FRONTIER_K}", "Similarity", "Content"],
+        ["gap closed", f"T@{FRONTIER_K}", f"C@{FRONTIER_K}", "Similarity"],
     )
     reasons: list[str] = []
     for group, found in first["frontier"].items():
@@ -56,12 +56,12 @@ def _gaps(metrics: list[Metrics]) -> Table:
         for place, arm in enumerate(["origin", *(arm for arm in ARMS if arm in found.get("arms", {}))]):
             points = [_point(run, group, arm) for run in metrics]
             closed = [_closed(run, group, arm) for run in metrics]
-            names = ("district", "city", "province", "similarity", "content_similarity")
+            names = ("district", "city", "similarity")
             values = [spread([point.get(name) for point in points]) for name in names]
             missed = "" if all(point.get("reached", True) for point in points) else " *"
             table.add_row("" if place else group, ARMS.get(arm, arm) + missed, spread(closed), *values)
         table.add_section()
-    reasons.append("Content: ContentSimilarity@5. *: does not come down to the floor, a lower bound")
+    reasons.append("*: the arm does not come down to the floor, its figures are lower bounds")
     table.caption = "; ".join(reasons)
     return table
 
@@ -78,13 +78,13 @@ def _point(run: Metrics, group: str, arm: str) -> dict[str, Any]:
     return (found.get("origin") if arm == "origin" else found.get("arms", {}).get(arm)) or {}
 
 
-def _retrieval(metrics: list[Metrics]) -> Table:
-    table = _table(f"Retrieval{_seeds(metrics)}", ["queries", "K", "space"], [SHORT[name] for name in MEASURES])
-    rows = sorted(metrics[0]["retrieval"], key=lambda row: (list(metrics[0]["groups"]).index(row["group"]), row["k"]))
-    for row in rows:
+def _retrieval(metrics: list[Metrics], group: str) -> Table:
+    title = f"Retrieval, queries: {group}{_seeds(metrics)}"
+    table = _table(title, ["K", "space"], [SHORT[name] for name in MEASURES])
+    rows = [row for row in metrics[0]["retrieval"] if row["group"] == group]
+    for row in sorted(rows, key=lambda row: int(row["k"])):
         same = _matching(metrics, "retrieval", ("group", "k", "space"), row)
-        cells = [spread([other[name] for other in same]) for name in MEASURES]
-        table.add_row(row["group"], str(row["k"]), row["space"], *cells)
+        table.add_row(str(row["k"]), row["space"], *(spread([other[name] for other in same]) for name in MEASURES))
     return table
 
 
@@ -103,10 +103,8 @@ def _sid_geography(metrics: list[Metrics]) -> Table:
         "clusters": lambda row: row["clusters"],
         "in one province": lambda row: row["one_province"],
         "in one city": lambda row: row["one_city"],
-        "majority province": lambda row: row["majority_province"],
         "majority city": lambda row: row["majority_city"],
         "radius km": lambda row: row["radius_km"],
-        "items' km": lambda row: row["radius_km_items"],
     }
     table = _table(f"SID prefixes on the map{_seeds(metrics)}", ["prefix"], list(columns))
     for row in metrics[0]["sid_geography"]:
@@ -150,9 +148,12 @@ def _seeds(metrics: list[Metrics]) -> str:
 
 
 def _table(title: str, keys: list[str], values: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for name in keys:
         table.add_column(name)
     for name in values:
-        table.add_column(name, justify="right")
+        # Folded, a figure is whole on any width; with an ellipsis it would be another figure.
+        table.add_column(name, justify="right", overflow="fold")
     return table

@@ -87,7 +87,13 @@ def test_tables_of_three_seeds_show_mean_and_deviation(stages, tmp_path):
     text = console.export_text()
     closed = np.array([run["frontier"]["held_place"]["gap_closed"]["aligned"] for run in runs])
     assert f"{closed.mean():.3f}±{closed.std(ddof=1):.3f}" in text
-    for title in ("Geographic gap closed at 97%", "Retrieval, seeds 0, 1, 2", "NMI", "SID prefixes", "Codebooks"):
+    for title in (
+        "Geographic gap closed at 97%",
+        "Retrieval, queries: train, seeds 0, 1, 2",
+        "NMI",
+        "SID prefixes",
+        "Codebooks",
+    ):
         assert title in text
 
 
