@@ -87,7 +87,7 @@ def fit(
             storage_filesystem=None if out.is_local else out.arrow,
             failure_config=ray.train.FailureConfig(max_failures=trainer.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            worker_runtime_env={"env_vars": environment},
+            worker_runtime_env={"env_vars": environment},  # type: ignore[call-arg]  # typed as the V1 class
         ),
     ).fit()
     assert result.checkpoint is not None, "train_steps reports its last step"
@@ -104,7 +104,6 @@ class Engine:
         model: on the CPU; moved to this worker's device. Frozen parameters stay as they are.
         learning_rate: peak; `set_learning_rate` scales it.
         zero_stage: 0 to 2; LoRA leaves too little to train for 3 to pay.
-        bfloat16: forward and backward in bfloat16 with float32 master weights (GPU).
         clip: bound on the global gradient norm.
     """
 
@@ -114,7 +113,6 @@ class Engine:
         learning_rate: float,
         weight_decay: float,
         zero_stage: int,
-        bfloat16: bool = False,
         clip: float = 1.0,
     ) -> None:
         import deepspeed
@@ -127,7 +125,6 @@ class Engine:
         settings = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_clipping": clip,
-            "bf16": {"enabled": bfloat16},
             "zero_optimization": {"stage": zero_stage, "overlap_comm": False},
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
@@ -198,6 +195,28 @@ class Engine:
             safe_set_full_optimizer_state(parameter, value, key)
         else:
             self._optimiser.state[parameter][key].copy_(value)
+
+
+class Scalars:
+    """TensorBoard curves under `out`/tensorboard, written by rank 0 as training goes (local run directories only)."""
+
+    def __init__(self, out: StageDir, rank: int) -> None:
+        self._writer = None
+        if rank == 0 and out.is_local:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(out.path("tensorboard"))
+
+    def add(self, step: int, figures: dict[str, float]) -> None:
+        """Add one step's figures."""
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 def train_steps(

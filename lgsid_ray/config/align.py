@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lgsid_ray.config.base import Section
 
@@ -43,15 +43,33 @@ class AlignConfig(Section):
     """λ of Eq 8, or `auto`: a dual variable that holds the semantic floor."""
     floor: float = Field(default=0.97, gt=0, le=1)
     """Semantic floor of λ = auto: share of origin's Similarity@5 to keep."""
-    similarity: Literal["infonce", "anchor", "literal"] = "infonce"
-    """Form of the regulariser (Eq 7)."""
-    steps: int = Field(default=200, ge=1)
-    batch_size: int = Field(default=16, ge=2)
+    similarity: Literal["infonce", "anchor", "literal"] = "anchor"
+    """Form of the regulariser (Eq 7); `anchor` holds a floor, `infonce` is satisfied far below it."""
+    temperature: float = Field(default=0.05, gt=0)
+    """Of `infonce`."""
+    steps: int = Field(default=120, ge=1)
+    batch_size: int = Field(default=32, ge=2)
     """Triples a step, over all workers."""
-    learning_rate: float = Field(default=5e-4, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: int = Field(default=10, ge=0)
+    """Steps of linear warm-up."""
     lora_rank: int = Field(default=8, ge=1)
     lora_alpha: int = Field(default=16, ge=1)
     lora_dropout: float = Field(default=0.05, ge=0, lt=1)
     lora_targets: list[str] = ["key", "value"]
+    """Names of the modules that get adapters; other architectures call them k_proj, v_proj."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of forward and backward; the trained weights are float32."""
+    probe: int = Field(default=768, ge=6)
+    """Training items on which Similarity@5 and T@5 are watched."""
+    probe_steps: int = Field(default=15, ge=1)
+    """Steps between two looks at the probe; λ = auto moves at each."""
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+
+    @model_validator(mode="after")
+    def _workers_share_the_batch(self) -> "AlignConfig":
+        if self.batch_size % self.trainer.workers:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of trainer.workers {self.trainer.workers}"
+            )
+        return self

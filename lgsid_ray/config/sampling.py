@@ -16,7 +16,7 @@ class SamplingConfig(Section):
     """`density`: log-spaced neighbour ranks; `uniform`: the ablation without density."""
     max_rank: int = Field(default=1000, ge=2)
     """Farthest neighbour rank that `density` may draw; ranks count distinct places."""
-    max_anchors: int | None = Field(default=None, ge=2)
+    max_anchors: int | None = Field(default=600, ge=2)
     """Seeded sub-sample of the training anchors; None takes all."""
 
     @model_validator(mode="after")

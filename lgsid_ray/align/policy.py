@@ -1,0 +1,98 @@
+"""The policy: the language model with LoRA adapters, prompts in, L2-normalised embeddings out; and how it is saved."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lgsid_ray.config.align import AlignConfig
+from lgsid_ray.config.encoder import EncoderConfig
+from lgsid_ray.encoder.model import load_model, pool, tokenise_batch
+from lgsid_ray.errors import ConfigError
+from lgsid_ray.storage import StageDir
+
+
+class Policy(nn.Module):
+    """The encoder of `config` with trainable LoRA matrices on `align.lora_targets`; all else is frozen.
+
+    The base network stays in evaluation mode, so that before the first step the policy is the reference exactly;
+    only the adapters' dropout follows `train` and `eval`.
+
+    Raises:
+        ConfigError: the model has no modules of the names in `align.lora_targets`.
+    """
+
+    def __init__(self, encoder: EncoderConfig, align: AlignConfig) -> None:
+        super().__init__()
+        from peft import LoraConfig, get_peft_model
+
+        self.tokenizer, base = load_model(encoder.model, "float32")
+        self._pooling, self._max_tokens = encoder.pooling, encoder.max_tokens
+        self._autocast = align.dtype == "bfloat16"
+        adapter = LoraConfig(
+            r=align.lora_rank,
+            lora_alpha=align.lora_alpha,
+            lora_dropout=align.lora_dropout,
+            target_modules=list(align.lora_targets),
+        )
+        try:
+            self.network = get_peft_model(base, adapter)
+        except ValueError as error:
+            raise ConfigError(f"align.lora_targets {align.lora_targets} do not fit {encoder.model}: {error}") from error
+        self.train()
+
+    def train(self, mode: bool = True) -> "Policy":
+        """Switch the adapters' dropout; the base network never leaves evaluation mode."""
+        super().train(False)
+        for name, module in self.named_modules():
+            if "lora_dropout" in name:
+                module.train(mode)
+        return self
+
+    def forward(self, prompts: Sequence[str]) -> Tensor:
+        """(n, dimension) float32 embeddings of n prompts, in their order."""
+        device = next(self.parameters()).device
+        batch = tokenise_batch(self.tokenizer, list(prompts), self._max_tokens).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
+            hidden = self.network(**batch).last_hidden_state
+        return pool(hidden, batch["attention_mask"], self._pooling)
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str], batch_size: int = 64) -> Tensor:
+        """(n, dimension) embeddings without gradient or dropout, in blocks."""
+        self.train(False)
+        blocks = [self(prompts[start : start + batch_size]) for start in range(0, len(prompts), batch_size)]
+        self.train(True)
+        return torch.cat(blocks)
+
+
+def save_policy(encoder: EncoderConfig, align: AlignConfig, weights: dict[str, Tensor], out: StageDir) -> None:
+    """Write `adapter/` (peft) and `model/` (merged, in the layout that sentence-transformers loads by path).
+
+    Args:
+        weights: the trained LoRA matrices by their names in a `Policy`.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+
+    policy = Policy(encoder, align)
+    unexpected = policy.load_state_dict(weights, strict=False).unexpected_keys
+    assert not unexpected, unexpected
+    with tempfile.TemporaryDirectory() as folder:
+        network: Any = policy.network
+        network.save_pretrained(f"{folder}/adapter")
+        merged = network.merge_and_unload()
+        merged.save_pretrained(f"{folder}/merged")
+        policy.tokenizer.save_pretrained(f"{folder}/merged")
+        mode = {"mean": "mean", "cls": "cls", "last": "lasttoken"}[encoder.pooling]
+        body = Transformer(f"{folder}/merged", max_seq_length=encoder.max_tokens)
+        modules = [body, Pooling(merged.config.hidden_size, pooling_mode=mode), Normalize()]
+        SentenceTransformer(modules=modules, device="cpu").save(f"{folder}/model", create_model_card=False)
+        for name in ("adapter", "model"):
+            for file in sorted(Path(folder, name).rglob("*")):
+                if file.is_file():
+                    with out.write(str(file.relative_to(folder))) as target:
+                        target.write(file.read_bytes())

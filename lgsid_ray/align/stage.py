@@ -1,0 +1,202 @@
+"""The stages `reward` (Eq 2-4) and `align` (Eq 6-8): Ray Train and DeepSpeed around this room's numerics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from lgsid_ray.align.floor import FloorController
+from lgsid_ray.align.losses import gdpo_loss, listwise_loss, similarity_loss, soft_labels
+from lgsid_ray.align.policy import Policy, save_policy
+from lgsid_ray.align.probe import draw_probe, probe_metrics
+from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
+from lgsid_ray.align.reward import RewardModel, margins
+from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_items
+from lgsid_ray.config import RunConfig
+from lgsid_ray.config.align import RewardConfig
+from lgsid_ray.draws import unit, words
+from lgsid_ray.errors import InputError, StorageError
+from lgsid_ray.storage import StageDir
+from lgsid_ray.train import Engine, Scalars, fit, train_steps
+
+MIN_LISTS = 10
+
+
+def reward(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+    """Train R on mismatched lists and judge it on held-out anchors: `reward.safetensors`, `metrics.json`.
+
+    Raises:
+        InputError: too few lists. GateError: held-out ranking no better than chance.
+    """
+    settings = config.reward
+    held = _held_out(inputs["embed_lists"], settings.held_out, config.seed)
+    trained = fit(
+        _reward_loop,
+        {
+            "config": settings,
+            "seed": config.seed,
+            "sample": inputs["sample"],
+            "lists": inputs["embed_lists"],
+            "out": out,
+        },
+        settings.trainer,
+        out,
+    )
+    vectors, labels = _read_lists(inputs["embed_lists"], inputs["sample"])
+    model = RewardModel(vectors.shape[2], settings.hidden, settings.input)
+    model.load_state_dict(trained.weights)
+    with torch.no_grad():
+        scores = model(vectors[held, :1], vectors[held, 1:])
+    metrics = ranking_metrics(scores.numpy(), labels[held].numpy())
+    out.write_json("metrics.json", metrics)
+    out.write_json("history.json", trained.history)
+    require_better_than_chance(metrics, settings.allow_chance)
+    with out.write("reward.safetensors") as file:
+        file.write(save(model.state_dict(), {"input": settings.input, "hidden": str(settings.hidden)}))
+    out.write_json("reward.json", {"input": settings.input, "hidden": settings.hidden, "dimension": vectors.shape[2]})
+    return {"lists": len(held), "held_out": int(held.sum()), **metrics}
+
+
+def _reward_loop(settings: dict[str, Any]) -> None:
+    import ray.train
+
+    config: RewardConfig = settings["config"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    vectors, labels = _read_lists(settings["lists"], settings["sample"])
+    learn = np.flatnonzero(~_held_out(settings["lists"], config.held_out, settings["seed"]))
+    torch.manual_seed(settings["seed"])
+    model = RewardModel(vectors.shape[2], config.hidden, config.input)
+    engine = Engine(model, config.learning_rate, config.weight_decay, config.trainer.zero_stage)
+    batch = min(config.batch_size, len(learn)) // world * world
+
+    def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
+        rows = learn[batch_rows(len(learn), batch, number, settings["seed"])[rank::world]]
+        lists, target = vectors[rows].to(engine.device), labels[rows].to(engine.device)
+        loss = listwise_loss(engine.model(lists[:, :1], lists[:, 1:]), target, config.loss)
+        return loss, {"loss": loss.item()}
+
+    steps = config.epochs * max(1, len(learn) // batch)
+    train_steps(engine, steps, step, every=max(steps // 4, 1), seed=settings["seed"])
+
+
+def _read_lists(lists: StageDir, sample: StageDir) -> tuple[torch.Tensor, torch.Tensor]:
+    """(lists, K + 1, dimension) embeddings, true prompt first, and (lists, K) soft labels of the others."""
+    table, drawn = lists.read_table("lists"), sample.read_table("negatives")
+    if len(table) < MIN_LISTS:
+        raise InputError(f"{len(table)} anchors are too few for a reward model; it needs {MIN_LISTS} or more")
+    distance = torch.tensor(np.stack(drawn.column("distance_km").to_numpy(zero_copy_only=False)))
+    flat = np.asarray(table.column("embedding").combine_chunks().flatten(), dtype=np.float32)
+    vectors = torch.from_numpy(flat.reshape(len(table), distance.shape[1] + 1, -1).copy())
+    if not np.array_equal(table.column("item_index").to_numpy(), drawn.column("item_index").to_numpy()):
+        raise StorageError(f"{lists.root} and {sample.root} do not belong together; delete the former and run again")
+    return vectors, soft_labels(distance)
+
+
+def _held_out(lists: StageDir, share: float, seed: int) -> np.ndarray:
+    """(lists,) which anchors are held out: a function of seed and item alone, at least one on either side."""
+    anchors = lists.read_table("lists", ["item_index"]).column("item_index").to_numpy()
+    draws = unit(words(seed, "reward-held-out", anchors))
+    return draws <= np.quantile(draws, share, method="lower")
+
+
+def align(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+    """Align the encoder by G-DPO: `adapter/`, `model/`, `history.json`, TensorBoard events.
+
+    Raises:
+        StorageError: the reward model or a checkpoint is corrupt. InputError: no triples.
+    """
+    settings = {
+        "align": config.align,
+        "encoder": config.encoder,
+        "seed": config.seed,
+        "inputs": dict(inputs),
+        "out": out,
+    }
+    trained = fit(_align_loop, settings, config.align.trainer, out)
+    save_policy(config.encoder, config.align, trained.weights, out)
+    out.write_json("history.json", trained.history)
+    watched = [row for row in trained.history if "similarity" in row]
+    first, last = watched[0], watched[-1]
+    return {
+        "steps": len(trained.history),
+        "lambda": last["lambda"],
+        "probe_similarity_ratio": last["similarity"] / first["similarity"],
+        "probe_district": [first["district"], last["district"]],
+        "margin": trained.history[-1]["margin"],
+    }
+
+
+def _align_loop(settings: dict[str, Any]) -> None:
+    import ray.train
+
+    config, encoder, inputs, seed = settings["align"], settings["encoder"], settings["inputs"], settings["seed"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    triples = read_triples(inputs["prefer"])
+    train, cities = training_items(inputs["catalogue"])
+    probe = train[draw_probe(cities, config.probe, seed)]
+    corpus = read_corpus(inputs["catalogue"], inputs["embed"], np.concatenate([triples.ravel(), probe]), encoder.prompt)
+    torch.manual_seed(seed)
+    engine = Engine(Policy(encoder, config), config.learning_rate, 0.0, config.trainer.zero_stage)
+    policy: Policy = engine.model.module
+    judge = _read_reward(inputs["reward"]).to(engine.device)
+    rows = corpus.rows(probe)
+    districts = torch.from_numpy(corpus.places[rows, 2])
+    origin = probe_metrics(corpus.reference[rows], corpus.reference[rows], districts)
+    floor = FloorController(config.lambda_, config.floor, origin["similarity"])
+    scalars = Scalars(settings["out"], rank)
+
+    def watch() -> dict[str, float]:
+        mine = policy.embed([corpus.prompts[row] for row in rows[rank::world]])
+        found = probe_metrics(_gathered(mine, len(rows), rank, world), corpus.reference[rows], districts)
+        floor.observe(found["similarity"])
+        return found
+
+    def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
+        figures = {"similarity": origin["similarity"], "district": origin["district"]} if number == 0 else {}
+        if number and number % config.probe_steps == 0:
+            figures = watch()
+        chosen = triples[batch_rows(len(triples), config.batch_size, number, seed)[rank::world]]
+        places = corpus.rows(chosen.T.ravel())
+        embedded = engine.model([corpus.prompts[place] for place in places])
+        reference = corpus.reference[places].to(engine.device)
+        margin, still = margins(judge, *embedded.chunk(3)), margins(judge, *reference.chunk(3))
+        preference = gdpo_loss(margin, still, config.beta)
+        similarity = similarity_loss(embedded, reference, config.similarity, config.temperature)
+        loss = preference + floor.value * similarity
+        figures |= {"align_loss": preference.item(), "similarity_loss": similarity.item(), "lambda": floor.value}
+        figures |= {"loss": loss.item(), "margin": (margin - still).mean().item()}
+        if number + 1 == config.steps:  # the weights of the last step but one: what the history can still hold
+            figures |= watch()
+        scalars.add(number + 1, figures)
+        return loss, figures
+
+    train_steps(
+        engine, config.steps, step, every=config.trainer.checkpoint_steps, seed=seed, warmup=config.warmup, extra=floor
+    )
+    scalars.close()
+
+
+def _gathered(mine: torch.Tensor, total: int, rank: int, world: int) -> torch.Tensor:
+    """(total, dimension) on the CPU: rows that the ranks hold in turn, put together in order."""
+    whole = torch.zeros(total, mine.shape[1], device=mine.device)
+    whole[rank::world] = mine
+    torch.distributed.all_reduce(whole)
+    return whole.cpu()
+
+
+def _read_reward(folder: StageDir) -> RewardModel:
+    facts = folder.read_json("reward.json")
+    model = RewardModel(facts["dimension"], facts["hidden"], facts["input"])
+    try:
+        model.load_state_dict(load(folder.read("reward.safetensors")))
+    except (SafetensorError, RuntimeError) as error:
+        raise StorageError(
+            f"{folder.path('reward.safetensors')} is corrupt ({error}); delete {folder.root} and run again"
+        ) from error
+    return model.requires_grad_(False)
