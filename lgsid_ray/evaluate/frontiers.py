@@ -57,10 +57,10 @@ def late_fusion(space: Space, queries: Integers, k: int, weights: tuple[float, .
     found = np.empty((len(weights), len(queries), k), dtype=np.int64)
     places = torch.from_numpy(space.xyz)
     for rows, scores in score_blocks(space.reference[queries], space.reference, queries):
-        # Doubles, and relative to the query's own place: a kilometre is 1e-8 of the product.
-        near = (places[torch.from_numpy(queries[rows])] @ places.T).sub_(1.0)
+        # In doubles until the query's own place is taken off: a kilometre is 1e-8 of the product.
+        near = (places[torch.from_numpy(queries[rows])] @ places.T).sub_(1.0).float()
         for position, weight in enumerate(weights):
-            found[position, rows] = top_k(scores + (near * weight**2).float(), k)[0]
+            found[position, rows] = top_k(torch.add(scores, near, alpha=weight**2), k)[0]
     return Arm("late_fusion", weights, found)
 
 

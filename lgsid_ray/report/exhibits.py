@@ -52,7 +52,10 @@ def curves_section(story: Story) -> Markup:
             parts += [tag("h3", stage), figure(f"curves-{stage}", *found)]
     if not parts:
         return section("curves", "Training", tag("p", "No stage of this run kept a training curve."))
-    text = "One panel per figure over training steps (or epochs); each has its own vertical scale. Hover for values."
+    text = (
+        "One panel per figure over training steps (or epochs); each has its own vertical scale. Long curves are "
+        "averaged over spans of steps. Hover for values."
+    )
     return section("curves", "Training", *parts, caption(text))
 
 

@@ -14,6 +14,8 @@ from lgsid_ray.report.markup import escape
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6BB1", "#6B8E23", "#B0A000", "#444C5C")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 GREY = "#B8BEC8"
+CURVE_POINTS = 300
+"""Of one training curve; longer ones are averaged over spans."""
 ARMS = {
     "oracle": ("oracle: re-ranked by district", "#444C5C", "dot"),
     "late_fusion": ("late fusion: no training", "#E69F00", "dash"),
@@ -89,7 +91,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> tuple[go.Figure, int] | None
         horizontal_spacing=0.07, vertical_spacing=min(0.3, 0.24 / lines),
     )  # fmt: skip
     for place, name in enumerate(names):
-        points = [(_time(row, place_), row[name]) for place_, row in enumerate(history) if _is_number(row.get(name))]
+        points = thin([(_time(row, at), row[name]) for at, row in enumerate(history) if _is_number(row.get(name))])
         few = len(points) < 30
         plot.add_scatter(
             x=[x for x, _ in points], y=[y for _, y in points], showlegend=False, row=place // columns + 1,
@@ -99,6 +101,13 @@ def curves(history: Sequence[Mapping[str, Any]]) -> tuple[go.Figure, int] | None
     plot.update_layout(margin={"l": 44, "r": 12, "t": 30, "b": 30}, font=FONT | {"size": 11})
     plot.update_annotations(font={"size": 12})
     return plot, 60 + 190 * lines
+
+
+def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most `CURVE_POINTS` points: means over equal runs of them, each at the end of its run."""
+    span = -(-len(points) // CURVE_POINTS)
+    runs = [points[begin : begin + span] for begin in range(0, len(points), max(1, span))]
+    return [(run[-1][0], float(np.mean([y for _, y in run]))) for run in runs]
 
 
 _AXES = ("step", "epoch", "iteration")

@@ -145,6 +145,14 @@ def test_curves_take_rows_with_gaps_and_refuse_none():
     assert figures.curves([{"step": 1}]) is None
 
 
+def test_long_curves_are_averaged_over_spans():
+    points = figures.thin([(step, float(step)) for step in range(1, 601)])
+    assert len(points) == 300
+    assert points[:2] == [(2, 1.5), (4, 3.5)]
+    assert figures.thin([(1, 2.0)]) == [(1, 2.0)]
+    assert figures.thin([]) == []
+
+
 def test_the_map_keeps_distances_true_in_the_middle():
     plot = figures.world_map(np.array([59.0, 61.0]), np.array([0.0, 1.0]), np.array([0, 1]), ["a", "b"], "here")
     assert plot.layout.yaxis.scaleratio == pytest.approx(2.0)
