@@ -55,7 +55,7 @@ def world(run_uri):
 
 
 def run(home, catalogue, name="out", seed=0, **settings):
-    config = RunConfig(seed=seed, sampling=SamplingConfig(**settings))
+    config = RunConfig(seed=seed, sampling=SamplingConfig(**{"max_anchors": None, **settings}))
     out = home.child(name).make()
     facts = sample(config, {"catalogue": catalogue}, out)
     table = out.read_table("negatives").sort_by("item_index")
