@@ -31,11 +31,12 @@ class RankConfig(Section):
     """Ratings from here on are positive; None: the median training rating."""
     cold: int = Field(default=5, ge=0)
     """Items with at most so many positive training samples are also judged apart."""
-    epochs: int = Field(default=3, ge=1)
+    epochs: int = Field(default=2, ge=1)
     batch_size: int = Field(default=512, ge=1)
     """Samples a step, over all workers."""
     learning_rate: float = Field(default=1e-2, gt=0)
-    weight_decay: float = Field(default=1e-5, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Holds the item IDs' embeddings back, which fit the training events by heart from the second epoch on."""
     trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig(checkpoint_steps=200))
 
     @model_validator(mode="after")

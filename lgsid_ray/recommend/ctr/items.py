@@ -5,6 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+INITIAL_STD = 0.4
+"""Of the embeddings. Attention sees products of them: from small ones it takes an epoch to notice a repeated item."""
+
 
 class ItemEmbedding(nn.Module):
     """`[e_id(i), e_1(z_1), …, e_L(z_L)]`; without tokens the ID embedding alone ("Origin").
@@ -24,7 +27,7 @@ class ItemEmbedding(nn.Module):
         self.register_buffer("tokens", torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
         self.by_level = nn.ModuleList(nn.Embedding(int(level.max()) + 1, dimension) for level in table.T)
         for module in [self.by_id, *self.by_level]:
-            nn.init.normal_(module.weight, std=0.05)
+            nn.init.normal_(module.weight, std=INITIAL_STD)
         self.width = dimension * (1 + table.shape[1])
 
     def forward(self, item: Tensor) -> Tensor:
