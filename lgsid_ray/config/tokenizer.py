@@ -1,8 +1,8 @@
 """Composite features, K-Means pool and residual quantiser (Eq 9-16)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from lgsid_ray.config.base import Section
 
@@ -15,42 +15,47 @@ class FeatureConfig(Section):
     category: float = Field(default=0.3, ge=0)
     brand: float = Field(default=0.1, ge=0)
     ids: Literal["projected", "scaled"] = "projected"
-    """`projected`: random projection of one-hot IDs; `scaled`: the paper's scaled raw IDs."""
+    """`projected`: random projection of one-hot IDs; `scaled`: the paper's scaled raw IDs, which invent an order."""
     projection: int = Field(default=16, ge=1)
-    """Dimensions of a projected ID block."""
+    """Dimensions of a projected ID."""
 
 
 class KMeansConfig(Section):
-    """The distributed K-Means of level 1."""
+    """The distributed K-Means."""
 
     actors: int = Field(default=2, ge=1)
     method: Literal["lloyd", "minibatch"] = "lloyd"
     iterations: int = Field(default=25, ge=1)
-    batch_size: int = Field(default=8192, ge=1)
+    tolerance: float = Field(default=1e-4, ge=0)
+    """`lloyd` stops when the mean squared distance falls by a smaller share than this."""
+    batch_rows: int = Field(default=65536, ge=1)
+    """Rows of a mini-batch, over all shards."""
     balanced: bool = False
+    """Price crowded clusters, so that their sizes even out (softly: no size is guaranteed)."""
 
 
 class TokenizerConfig(Section):
     """The hierarchical tokenizer."""
 
-    method: Literal["hgit"] = "hgit"
-    sizes: list[int] = [64, 32, 32]
+    method: Literal["hgit", "res_kmeans"] = "hgit"
+    """`hgit`: level 1 from composite features, learnable residual levels; `res_kmeans`: plain residual K-Means."""
+    sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 32, 32], min_length=1, max_length=8)
     """Codebook size per level; L is their number."""
     embeddings: Literal["aligned", "origin"] = "aligned"
     features: FeatureConfig = Field(default_factory=FeatureConfig)
     kmeans: KMeansConfig = Field(default_factory=KMeansConfig)
-    regulariser: float = Field(default=0.1, ge=0)
-    """λ_reg of Eq 16."""
+    regulariser: float = Field(default=0.05, ge=0)
+    """λ_reg of Eq 16, relative to the mean squared residual after level 1."""
+    usage: Literal["soft", "hard"] = "soft"
+    """Usage in the regulariser: softmax(-d²/τ), or Eq 14's histogram as printed, whose gradient is zero."""
     temperature: float = Field(default=0.1, gt=0)
-    """τ of the soft usage, relative to the mean squared distance."""
-    epochs: int = Field(default=5, ge=0)
-    batch_size: int = Field(default=4096, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    """τ of the soft usage, relative to a level's mean squared distance."""
+    epochs: int = Field(default=10, ge=0)
+    batch_rows: int = Field(default=65536, ge=1)
+    """Rows of a gradient step, over all shards."""
+    learning_rate: float = Field(default=0.02, gt=0)
+    """Of Adam, relative to the root mean squared entry of a codebook."""
+    min_usage: float = Field(default=0.02, ge=0, le=1)
+    """Refuse a codebook of which a smaller share is in use: it has collapsed."""
     disambiguate: bool = True
-    """Add a collision rank so that every item has a tuple of its own."""
-
-    @model_validator(mode="after")
-    def _sizes_are_sane(self) -> "TokenizerConfig":
-        if not self.sizes or min(self.sizes) < 1:
-            raise ValueError("sizes needs at least one level, each of size 1 or more")
-        return self
+    """Write the collision rank into the text form, so that every item has a SID of its own."""

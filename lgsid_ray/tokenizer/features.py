@@ -1,0 +1,98 @@
+"""Composite features F = [w_admin f_admin, w_geo f_geo, w_cat f_cat, w_brand f_brand] (Eq 9)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lgsid_ray.config.tokenizer import FeatureConfig
+from lgsid_ray.draws import unit, words
+from lgsid_ray.geo.distance import unit_xyz
+
+Floats = NDArray[np.float32]
+
+COLUMNS = ("province", "city", "district", "category_1", "category_2", "brand", "lat", "lon")
+_ADMIN, _CATEGORY = ("province", "city", "district"), ("category_1", "category_2")
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over items from which blocks are standardised; they add up over shards.
+
+    Attributes:
+        count: items. total, square: (width,) sums of columns and of their squares, float64.
+    """
+
+    count: int
+    total: NDArray[np.float64]
+    square: NDArray[np.float64]
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.count + other.count, self.total + other.total, self.square + other.square)
+
+
+def blocks(config: FeatureConfig) -> list[tuple[float, int]]:
+    """(weight, width) of each block, in the order of the columns."""
+    width = config.projection if config.ids == "projected" else 1
+    return [
+        (config.admin, width * len(_ADMIN)),
+        (config.geo, 3),
+        (config.category, width * len(_CATEGORY)),
+        (config.brand, width),
+    ]
+
+
+def raw_features(items: pa.Table, config: FeatureConfig, seed: int) -> Floats:
+    """(n, width) features before standardisation.
+
+    An ID becomes a fixed random direction that depends on (seed, ID) alone, the projection of its one-hot vector, so
+    no vocabulary is needed; null is the zero vector. A place counts within those above it, since names recur.
+    Coordinates are points of the unit sphere, continuous at the antimeridian and the poles.
+    """
+    path, admin = np.full(len(items), "", dtype=object), []
+    for level in _ADMIN:
+        path = path + "\x1f" + _texts(items, level)
+        admin.append(_ids(path, level, config, seed))
+    geo = unit_xyz(items.column("lat").to_numpy(), items.column("lon").to_numpy())
+    others = [_ids(_texts(items, name), name, config, seed) for name in (*_CATEGORY, "brand")]
+    return np.concatenate([*admin, geo, *others], axis=1).astype(np.float32)
+
+
+def moments(raw: Floats) -> Moments:
+    """The sums of some items' raw features, taken about the first item to keep digits (see `standardise`)."""
+    wide = raw.astype(np.float64)
+    return Moments(len(raw), wide.sum(axis=0), np.square(wide).sum(axis=0))
+
+
+def standardise(raw: Floats, sums: Moments, config: FeatureConfig) -> Floats:
+    """Centre every column, scale every block to a mean squared norm of 1, then weight it."""
+    mean = sums.total / sums.count
+    variance = (sums.square / sums.count - np.square(mean)).clip(min=0)
+    out, start = (raw - mean).astype(np.float32), 0
+    for weight, width in blocks(config):
+        columns = slice(start, start + width)
+        spread = variance[columns].sum()
+        # All items alike in this block: nothing to weigh, whatever is left is rounding.
+        out[:, columns] *= weight / np.sqrt(spread) if spread > 1e-14 else 0.0
+        start += width
+    return out
+
+
+def _texts(items: pa.Table, name: str) -> NDArray[np.object_]:
+    values = np.asarray(items.column(name).to_pylist(), dtype=object)
+    values[pd.isna(values)] = ""
+    return values
+
+
+def _ids(values: NDArray[np.object_], name: str, config: FeatureConfig, seed: int) -> NDArray[np.float64]:
+    distinct, back = np.unique(values.astype(str), return_inverse=True)
+    key = pd.util.hash_array(distinct.astype(object), categorize=False)
+    given = distinct != ("\x1f" * (values[0].count("\x1f")) if len(values) else "")
+    if config.ids == "scaled":
+        return (unit(words(0, name, key)) * given)[back, None]
+    counter = np.arange(config.projection)
+    # Uniform entries of variance 1: as good as normal ones for a projection, and cheaper.
+    directions = (unit(words(seed, name, key[:, None], counter)) - 0.5) * np.sqrt(12)
+    return (directions * given[:, None])[back]

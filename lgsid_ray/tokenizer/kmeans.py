@@ -1,0 +1,122 @@
+"""K-Means on one shard: what travels between shards and driver are centroids, sums and counts. No Ray here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_BLOCK = 16_384  # rows compared at once: their distances to 512 centroids take 32 MiB
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sufficient statistics of one shard under some centroids; they add up, in a fixed order, over shards.
+
+    Attributes:
+        sums: (k, d) float64, of the members of each cluster. counts: (k,). inertia: sum of squared distances.
+        far: (m, d) the rows farthest from their centroid. far_distance: (m,) their squared distances.
+    """
+
+    sums: Doubles
+    counts: Integers
+    inertia: float
+    far: Floats
+    far_distance: Doubles
+
+
+def assign(rows: Floats, centroids: Floats, price: Floats | None = None) -> tuple[Integers, Doubles]:
+    """Nearest centroid of every row, and the squared distance to it.
+
+    Args:
+        rows: (n, d). centroids: (k, d). price: (k,) added to a cluster's squared distance when it is chosen.
+    """
+    label, distance = np.empty(len(rows), np.int64), np.empty(len(rows), np.float64)
+    mu = torch.from_numpy(centroids)
+    half = mu.square().sum(1) / 2 if price is None else mu.square().sum(1) / 2 + torch.from_numpy(price) / 2
+    for start in range(0, len(rows), _BLOCK):
+        block = torch.from_numpy(rows[start : start + _BLOCK])
+        # argmin ‖x-μ‖² = argmax x·μ - ‖μ‖²/2: one matrix product.
+        best = torch.addmm(-half, block, mu.T).argmax(1)
+        label[start : start + _BLOCK] = best.numpy()
+        # From the difference itself, not from the product: no cancellation, so an exact hit has distance 0.
+        distance[start : start + _BLOCK] = (block - mu[best]).square().sum(1, dtype=torch.float64).numpy()
+    return label, distance
+
+
+def statistics(rows: Floats, centroids: Floats, price: Floats | None = None, far: int = 0) -> Sums:
+    """One pass over a shard's rows; `far` of them, the farthest from their centroid, are sent along."""
+    label, distance = assign(rows, centroids, price)
+    order = np.argsort(-distance, kind="stable")[:far]
+    return Sums(
+        cluster_sums(rows, label, len(centroids)),
+        np.bincount(label, minlength=len(centroids)),
+        float(distance.sum()),
+        rows[order],
+        distance[order],
+    )
+
+
+def cluster_sums(rows: Floats, label: Integers, clusters: int) -> Doubles:
+    """(clusters, d) float64 sums of the rows of each cluster."""
+    out = torch.zeros(clusters, rows.shape[1], dtype=torch.float64)
+    for start in range(0, len(rows), _BLOCK):
+        block = torch.from_numpy(rows[start : start + _BLOCK]).double()
+        out.index_add_(0, torch.from_numpy(label[start : start + _BLOCK]), block)
+    return out.numpy()
+
+
+def add_up(parts: list[Sums]) -> Sums:
+    """The statistics of all shards; added in the order given, so the result does not depend on timing."""
+    far, distance = np.concatenate([p.far for p in parts]), np.concatenate([p.far_distance for p in parts])
+    order = np.argsort(-distance, kind="stable")
+    return Sums(
+        np.sum([part.sums for part in parts], axis=0),
+        np.sum([part.counts for part in parts], axis=0),
+        float(sum(part.inertia for part in parts)),
+        far[order],
+        distance[order],
+    )
+
+
+def move(centroids: Floats, total: Sums) -> Floats:
+    """Lloyd's step: every centroid to the mean of its members; empty ones to the farthest rows of all."""
+    moved = centroids.copy()
+    full = total.counts > 0
+    moved[full] = total.sums[full] / total.counts[full, None]
+    return repair(moved, ~full, total)
+
+
+def repair(centroids: Floats, empty: NDArray[np.bool_], total: Sums) -> Floats:
+    """Put empty clusters on the rows farthest from their centroids; as many as there are rows with an error."""
+    spots = np.unique(total.far[total.far_distance > 0], axis=0, return_index=True)[1]
+    rows = total.far[total.far_distance > 0][np.sort(spots)]
+    where = np.flatnonzero(empty)[: len(rows)]
+    out = centroids.copy()
+    out[where] = rows[: len(where)]
+    return out
+
+
+def plus_plus(rows: Floats, weights: Doubles, clusters: int, rng: np.random.Generator) -> Floats:
+    """Weighted k-means++ (Arthur and Vassilvitskii, 2007) on the candidates of k-means||, then a few Lloyd steps.
+
+    Where there are fewer distinct rows than clusters, the last ones repeat and stay empty.
+    """
+    chosen = [int(rng.choice(len(rows), p=weights / weights.sum()))]
+    nearest = np.square(rows - rows[chosen[0]]).sum(axis=1, dtype=np.float64)
+    for _ in range(clusters - 1):
+        chance = np.cumsum(nearest * weights)
+        pick = int(np.searchsorted(chance, rng.random() * chance[-1])) if chance[-1] > 0 else chosen[-1]
+        chosen.append(min(pick, len(rows) - 1))
+        nearest = np.minimum(nearest, np.square(rows - rows[chosen[-1]]).sum(axis=1, dtype=np.float64))
+    centroids = rows[chosen].copy()
+    for _ in range(5):
+        label, _ = assign(rows, centroids)
+        mass = np.bincount(label, weights=weights, minlength=clusters)
+        sums = cluster_sums((rows * weights[:, None]).astype(np.float32), label, clusters)
+        centroids[mass > 0] = (sums[mass > 0] / mass[mass > 0, None]).astype(np.float32)
+    return centroids

@@ -1,0 +1,234 @@
+"""The K-Means actor pool: shards stay in the actors, only centroids, sums and counts travel.
+
+Items are cut into shards of SHARD_ROWS, whatever the number of actors, and results are added in the order of the
+shards, so neither the pool's size nor timing changes a digit. An actor that dies is replaced; the new one reads
+its shard again and the call is repeated, with the same result.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from numpy.typing import NDArray
+
+from lgsid_ray.config.tokenizer import FeatureConfig
+from lgsid_ray.draws import unit, words
+from lgsid_ray.errors import StorageError
+from lgsid_ray.storage import StageDir
+from lgsid_ray.tokenizer.features import COLUMNS, Moments, moments, raw_features, standardise
+from lgsid_ray.tokenizer.kmeans import Floats, Sums, assign, cluster_sums, statistics
+from lgsid_ray.tokenizer.residual import Gradient, gradient
+
+SHARD_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class View:
+    """Which vectors of an item a call works on; a function of the stored tables, so that it can be made again.
+
+    Attributes:
+        features: True for composite features standardised with `moments`, False for embeddings.
+        centroids: level-1 centroids in feature space, where level 1 goes by features.
+        centres: centres of the levels whose vectors are taken away first: R^(l) = X - Σ Q (Eq 12).
+    """
+
+    features: bool = False
+    moments: Moments | None = None
+    centroids: Floats | None = None
+    centres: tuple[Floats, ...] = ()
+
+
+class Shard:
+    """Rows [start, stop) of the items: their raw features and embeddings, read once."""
+
+    def __init__(
+        self, catalogue: StageDir, vectors: StageDir, config: FeatureConfig, seed: int, start: int, stop: int
+    ) -> None:
+        torch.set_num_threads(1)  # the pool is the parallelism
+        items = _rows(catalogue, "items", ["item_index", "item_id", *COLUMNS], start, stop)
+        embedded = _rows(vectors, "embeddings", ["item_index", "embedding"], start, stop)
+        self.item_id = items.column("item_id").combine_chunks()
+        self.config, self.start = config, start
+        self.raw = raw_features(items, config, seed)
+        flat = np.asarray(embedded.column("embedding").combine_chunks().flatten(), dtype=np.float32)
+        self.embeddings = flat.reshape(len(embedded), -1)
+        self._kept: tuple[tuple[Any, ...], Floats] | None = None
+
+    def moments(self) -> Moments:
+        """Sums of the raw features."""
+        return moments(self.raw)
+
+    def rows(self, view: View) -> Floats:
+        """(n, width) vectors of a view; the last one is kept, since iterations ask for it again and again."""
+        key = (view.features, *(id_of(array) for array in (view.centroids, *view.centres) if array is not None))
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, self._make(view))
+        return self._kept[1]
+
+    def _make(self, view: View) -> Floats:
+        if view.features:
+            assert view.moments is not None
+            return standardise(self.raw, view.moments, self.config)
+        left = self.embeddings
+        for level, centres in enumerate(view.centres):
+            left = left - centres[self._label(view, level, left)]
+        return left
+
+    def _label(self, view: View, level: int, left: Floats) -> NDArray[np.int64]:
+        if level == 0 and view.centroids is not None:
+            assert view.moments is not None
+            return assign(standardise(self.raw, view.moments, self.config), view.centroids)[0]
+        return assign(left, view.centres[level])[0]
+
+    def pick(self, view: View, stream: str, seed: int, count: int, total: int) -> Floats:
+        """About count/total of the rows, by a draw on the item's number alone."""
+        rows = self.rows(view)
+        return rows[unit(words(seed, stream, np.arange(self.start, self.start + len(rows)))) < count / total]
+
+    def statistics(self, view: View, centroids: Floats, price: Floats | None, far: int, batch: float, tag: str) -> Sums:
+        """Sums and counts under `centroids`; of a seeded share `batch` of the rows where that is below 1."""
+        rows = self.rows(view)
+        if batch < 1:
+            rows = rows[unit(words(0, tag, np.arange(self.start, self.start + len(rows)))) < batch]
+        return statistics(rows, centroids, price, far)
+
+    def oversample(self, view: View, chosen: Floats, rate: float, seed: int, tag: str) -> Floats:
+        """Rows drawn with probability rate · d², d² to the nearest row chosen so far (a round of k-means||)."""
+        rows = self.rows(view)
+        distance = assign(rows, chosen)[1]
+        draws = unit(words(seed, tag, np.arange(self.start, self.start + len(rows))))
+        return rows[draws < rate * distance]
+
+    def embedding_sums(self, view: View, centroids: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Sums of the embeddings, and counts, of each cluster of `view` (level 1's centres)."""
+        label, _ = assign(self.rows(view), centroids)
+        return cluster_sums(self.embeddings, label, len(centroids)), np.bincount(label, minlength=len(centroids))
+
+    def gradient(
+        self, view: View, codebooks: list[Floats], slopes: Any, temperatures: list[float], batch: float, tag: str
+    ) -> Gradient:
+        """This shard's share of a gradient step on the residual levels."""
+        rows = self.rows(view)
+        if batch < 1:
+            rows = rows[unit(words(0, tag, np.arange(self.start, self.start + len(rows)))) < batch]
+        return gradient(rows, codebooks, slopes, temperatures)
+
+    def tokens(self, view: View) -> tuple[NDArray[np.int32], list[float]]:
+        """(n, L) tokens under all levels of `view`, and the sum of ‖R^(l)‖² after each level (Eq 12)."""
+        left, out, energy = self.embeddings, np.empty((len(self.embeddings), len(view.centres)), dtype=np.int32), []
+        for level, centres in enumerate(view.centres):
+            out[:, level] = self._label(view, level, left)
+            left = left - centres[out[:, level]]
+            energy.append(float(np.square(left, dtype=np.float64).sum()))
+        return out, energy
+
+    def embedding_moments(self) -> Moments:
+        """Sums of the embeddings and of their squares."""
+        return moments(self.embeddings)
+
+
+def id_of(array: Floats) -> bytes:
+    """What tells one array from another across processes: its bytes."""
+    return array.tobytes()
+
+
+class Pool:
+    """A fixed set of actors, each with some shards.
+
+    Args:
+        catalogue, vectors: finished stages with `items` and `embeddings`.
+        actors: at most this many; never more than shards.
+    """
+
+    def __init__(self, catalogue: StageDir, vectors: StageDir, config: FeatureConfig, seed: int, actors: int) -> None:
+        self.total = sum(catalogue.count_rows(part) for part in catalogue.parts("items"))
+        held = sum(vectors.count_rows(part) for part in vectors.parts("embeddings"))
+        if held != self.total:
+            raise StorageError(f"{vectors.root} holds {held} embeddings for {self.total} items; delete it, run again")
+        starts = range(0, self.total, SHARD_ROWS)
+        self.bounds = [(start, min(start + SHARD_ROWS, self.total)) for start in starts]
+        self._make = [(catalogue, vectors, config, seed, start, stop) for start, stop in self.bounds]
+        self._owner = [shard % min(actors, len(starts)) for shard in range(len(starts))]
+        self._actors = [self._start(number) for number in range(max(self._owner) + 1)]
+
+    def map(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every shard; results in the order of the shards."""
+        # Put once: every shard gets the same centroids.
+        shared = [ray.put(argument) for argument in arguments]
+        calls = [self._call(shard, method, shared) for shard in range(len(self._owner))]
+        return [self._result(shard, call, method, shared) for shard, call in enumerate(calls)]
+
+    def map_with(self, method: Callable[..., Any], per_shard: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run `method(shard, *arguments)` beside every shard, with arguments of its own."""
+        calls = [
+            self._actors[self._owner[shard]].apply.remote(shard, method, *arguments)
+            for shard, arguments in enumerate(per_shard)
+        ]
+        return list(ray.get(calls))
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def _start(self, number: int) -> Any:
+        mine = {shard: self._make[shard] for shard, owner in enumerate(self._owner) if owner == number}
+        return ray.remote(_Holder).options(num_cpus=1).remote(mine)
+
+    def _call(self, shard: int, method: str, shared: list[Any]) -> Any:
+        return self._actors[self._owner[shard]].call.remote(shard, method, *shared)
+
+    def _result(self, shard: int, call: Any, method: str, shared: list[Any]) -> Any:
+        for _ in range(3):
+            try:
+                return ray.get(call)
+            except ray.exceptions.RayActorError:
+                owner = self._owner[shard]
+                try:  # another shard's call may have replaced it already
+                    ray.get(self._actors[owner].alive.remote())
+                except ray.exceptions.RayActorError:
+                    self._actors[owner] = self._start(owner)
+                call = self._call(shard, method, shared)
+        return ray.get(call)
+
+
+class _Holder:
+    """The actor: some shards, made at the first call for each."""
+
+    def __init__(self, makings: dict[int, tuple[Any, ...]]) -> None:
+        self._makings, self._shards = makings, dict[int, Shard]()
+
+    def alive(self) -> bool:
+        return True
+
+    def call(self, shard: int, method: str, *arguments: Any) -> Any:
+        return getattr(self._shard(shard), method)(*arguments)
+
+    def apply(self, shard: int, method: Callable[..., Any], *arguments: Any) -> Any:
+        return method(self._shard(shard), *arguments)
+
+    def _shard(self, shard: int) -> Shard:
+        if shard not in self._shards:
+            self._shards[shard] = Shard(*self._makings[shard])
+        return self._shards[shard]
+
+
+def _rows(folder: StageDir, table: str, columns: list[str], start: int, stop: int) -> pa.Table:
+    """Rows [start, stop) of a table, reading only the parts that hold some of them."""
+    found, first = [], 0
+    for part in folder.parts(table):
+        count = folder.count_rows(part)
+        if first < stop and first + count > start:
+            rows = folder.read_part(part, columns)
+            low, high = max(start - first, 0), min(stop - first, count)
+            found.append(rows.slice(low, high - low))
+        first += count
+    out = pa.concat_tables(found)
+    index = out.column("item_index").to_numpy()
+    if not np.array_equal(index, np.arange(start, stop)):
+        raise StorageError(f"{folder.path(table)}: item_index is not 0..n-1 in order; delete {folder.root}, run again")
+    return out

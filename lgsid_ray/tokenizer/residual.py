@@ -1,0 +1,127 @@
+"""The learnable residual levels (Eq 10-16) on one shard, and Adam on the driver. No Ray here."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lgsid_ray.tokenizer.kmeans import Floats, assign
+
+Doubles = NDArray[np.float64]
+_BLOCK = 16_384
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """One shard's share of a gradient step; adds up over shards.
+
+    Attributes:
+        rows: how many rows took part. error: sum of ‖X - Σ Q‖² (Eq 13).
+        recon: per level (k, d), gradient of that sum. usage: per level (k,), gradient of the regulariser's part.
+        soft: per level (k,), sums of the soft usage (Eq 14 with softmax(-d²/τ)).
+    """
+
+    rows: int
+    error: float
+    recon: list[Doubles]
+    usage: list[Doubles]
+    soft: list[Doubles]
+
+
+def residuals(rows: Floats, codebooks: list[Floats]) -> Floats:
+    """R^(l) after the given levels: each takes the nearest centre's vector away (Eq 10-12)."""
+    left = rows
+    for centres in codebooks:
+        label, _ = assign(left, centres)
+        left = left - centres[label]
+    return left
+
+
+def gradient(
+    rows: Floats, codebooks: list[Floats], slopes: list[Doubles] | None, temperatures: list[float]
+) -> Gradient:
+    """Gradients of reconstruction and usage with respect to all learnable centres.
+
+    Args:
+        rows: (n, d) residuals after level 1. codebooks: the learnable levels.
+        slopes: per level (k,), dKL/dp at the current usage p: the regulariser enters as the linear function
+            Σ_k slope_k p_k, which has the same gradient; None leaves it out (or Eq 14's histogram: gradient zero).
+        temperatures: τ per level, absolute.
+    """
+    recon = [np.zeros(c.shape) for c in codebooks]
+    usage = [np.zeros(c.shape) for c in codebooks]
+    soft = [np.zeros(len(c)) for c in codebooks]
+    error = 0.0
+    for start in range(0, len(rows), _BLOCK):
+        left, labels = rows[start : start + _BLOCK], []
+        for level, centres in enumerate(codebooks):
+            share, pull = _soft_usage(left, centres, None if slopes is None else slopes[level], temperatures[level])
+            soft[level] += share
+            usage[level] += pull
+            label, _ = assign(left, centres)
+            labels.append(label)
+            left = left - centres[label]
+        error += float(np.square(left, dtype=np.float64).sum())
+        for level, label in enumerate(labels):
+            np.add.at(recon[level], label, -2.0 * left.astype(np.float64))
+    return Gradient(len(rows), error, recon, usage, soft)
+
+
+def _soft_usage(rows: Floats, centres: Floats, slope: Doubles | None, temperature: float) -> tuple[Doubles, Doubles]:
+    mu = torch.from_numpy(centres).requires_grad_(slope is not None)
+    share = torch.softmax(-torch.cdist(torch.from_numpy(rows), mu).square() / temperature, dim=1).sum(0)
+    if slope is None:
+        return share.detach().double().numpy(), np.zeros(centres.shape)
+    (pull,) = torch.autograd.grad((share * torch.from_numpy(slope).float()).sum(), mu)
+    return share.detach().double().numpy(), pull.double().numpy()
+
+
+def kl_to_uniform(usage: Doubles) -> float:
+    """KL(p ‖ uniform) in nats of a usage histogram (Eq 15); 0 for even use, log k when one code has all."""
+    p = usage / usage.sum()
+    return float((p[p > 0] * np.log(p[p > 0] * len(p))).sum())
+
+
+def kl_slope(usage: Doubles) -> Doubles:
+    """(k,) derivative of KL(p ‖ uniform) with respect to p, constants left out."""
+    p = (usage / usage.sum()).clip(min=1e-12)
+    return np.log(p * len(p))
+
+
+def add_gradients(parts: list[Gradient]) -> Gradient:
+    """The gradient of all shards, added in the order given."""
+    levels = range(len(parts[0].recon))
+    return Gradient(
+        sum(part.rows for part in parts),
+        sum(part.error for part in parts),
+        [np.sum([part.recon[level] for part in parts], axis=0) for level in levels],
+        [np.sum([part.usage[level] for part in parts], axis=0) for level in levels],
+        [np.sum([part.soft[level] for part in parts], axis=0) for level in levels],
+    )
+
+
+@dataclass
+class Adam:
+    """Adam (Kingma and Ba, 2015) on a list of codebooks; the rate is relative to each codebook's size of entries."""
+
+    learning_rate: float
+    step: int = 0
+    first: list[Doubles] = field(default_factory=list)
+    second: list[Doubles] = field(default_factory=list)
+
+    def update(self, codebooks: list[Floats], gradients: list[Doubles]) -> list[Floats]:
+        """The codebooks after one step."""
+        if not self.first:
+            self.first = [np.zeros(g.shape) for g in gradients]
+            self.second = [np.zeros(g.shape) for g in gradients]
+        self.step += 1
+        moved = []
+        for level, (centres, slope) in enumerate(zip(codebooks, gradients, strict=True)):
+            self.first[level] = 0.9 * self.first[level] + 0.1 * slope
+            self.second[level] = 0.999 * self.second[level] + 0.001 * np.square(slope)
+            mean = self.first[level] / (1 - 0.9**self.step)
+            size = np.sqrt(self.second[level] / (1 - 0.999**self.step))
+            rate = self.learning_rate * np.sqrt(np.square(centres, dtype=np.float64).mean())
+            moved.append((centres - rate * mean / (size + 1e-12)).astype(np.float32))
+        return moved
