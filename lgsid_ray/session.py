@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import ray
+import ray.data
 
 from lgsid_ray.config.cluster import RayConfig
 from lgsid_ray.errors import ConfigError
@@ -27,13 +28,14 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     Raises:
         ConfigError: the named cluster does not answer.
     """
+    _quiet()
     if ray.is_initialized():
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
     if address and address != "local":
         try:
-            ray.init(address=address, log_to_driver=True)
+            ray.init(address=address, log_to_driver=False)
         except (ConnectionError, RuntimeError) as error:
             raise ConfigError(f"ray.address {address}: cannot connect: {error}") from None
         try:
@@ -53,7 +55,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             include_dashboard=config.dashboard,
             dashboard_host="127.0.0.1",
             _temp_dir=folder,
-            configure_logging=True,
+            log_to_driver=False,
             logging_level=logging.WARNING,
         )
         try:
@@ -64,6 +66,13 @@ def ray_session(config: RayConfig) -> Iterator[None]:
                 del os.environ["RAY_TMPDIR"]
             else:
                 os.environ["RAY_TMPDIR"] = before
+
+
+def _quiet() -> None:
+    """Leave the terminal to this project's own lines: workers' logs stay in Ray's log files."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
 
 
 def _sweep() -> None:

@@ -31,9 +31,11 @@ from safetensors.torch import load_file, save_file
 
 from lgsid_ray.config.align import TrainerConfig
 from lgsid_ray.errors import ConfigError, StorageError
+from lgsid_ray.progress import Told, shown
 from lgsid_ray.storage import StageDir
 
 Step = Callable[[int], tuple[torch.Tensor, dict[str, float]]]
+_told: Told | None = None  # of this worker process
 _STATE, _RECORD = "state.safetensors", "record.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -74,9 +76,9 @@ def fit(
         raise ConfigError("training on CPUs compiles a DeepSpeed operator: install g++ (Debian: apt install g++)")
     resources = {"CPU": 1.0, **({"GPU": trainer.gpus_per_worker} if gpu else {})}
     environment = {"TOKENIZERS_PARALLELISM": "false", **({} if gpu else {"DS_ACCELERATOR": "cpu"})}
-    result = TorchTrainer(
-        loop,
-        train_loop_config=settings,
+    trainer_run = TorchTrainer(
+        _loop_with_progress,
+        train_loop_config={"loop": loop, "settings": settings, "out": out},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=trainer.workers, use_gpu=gpu, resources_per_worker=resources
@@ -87,14 +89,24 @@ def fit(
             storage_filesystem=None if out.is_local else out.arrow,
             failure_config=ray.train.FailureConfig(max_failures=trainer.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             worker_runtime_env={"env_vars": environment},  # type: ignore[call-arg]  # typed as the V1 class
         ),
-    ).fit()
+    )
+    with shown(out):
+        result = trainer_run.fit()
     assert result.checkpoint is not None, "train_steps reports its last step"
     with result.checkpoint.as_directory() as folder:
         state, record = _read(folder)
     weights = {name.removeprefix("weight."): value for name, value in state.items() if name.startswith("weight.")}
     return Trained(weights, record["history"])
+
+
+def _loop_with_progress(task: dict[str, Any]) -> None:
+    """What a worker runs: remember where progress is told, then the room's loop."""
+    global _told
+    _told = Told(task["out"])
+    task["loop"](task["settings"])
 
 
 class Engine:
@@ -241,6 +253,8 @@ def train_steps(
         loss, figures = step(number)
         engine.update(loss)
         history.append({"step": number + 1, **figures})
+        if rank == 0 and _told is not None:
+            _told.tell(number + 1, steps, figures)
         if (number + 1) % every == 0 or number + 1 == steps:
             _report(engine, number + 1, history, extra, rank)
 

@@ -43,7 +43,8 @@ def search(config: RunConfig, out: str, log: Callable[[str], None]) -> StageDir:
     digest = hashlib.sha256(json.dumps(_identity(config), sort_keys=True).encode()).hexdigest()[:16]
     folder = run.home.child(f"tune/{digest}").make()
     _run_shared(run, space)
-    results = _tuner(config, run.uri, folder, digest, space).fit()
+    grid = _tuner(config, run.uri, folder, digest, space).fit()
+    results = [grid[number] for number in range(len(grid))]
     trials = [_record(result) for result in results if not result.error and result.metrics]
     if not trials:
         first = next((result.error for result in results if result.error), None)
@@ -76,7 +77,7 @@ def pareto_front(costs: np.ndarray) -> np.ndarray:
     """(n,) bool: which rows of `costs` (n, objectives; all to be minimised) no other row dominates."""
     no_worse = (costs[:, None, :] <= costs[None, :, :]).all(axis=2)
     better = (costs[:, None, :] < costs[None, :, :]).any(axis=2)
-    return ~(no_worse & better).any(axis=0)
+    return np.asarray(~(no_worse & better).any(axis=0))
 
 
 def nearest_to_ideal(costs: np.ndarray, front: np.ndarray) -> int:

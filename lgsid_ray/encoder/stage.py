@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.encoder import EncoderConfig
@@ -130,7 +132,7 @@ def _run(
             num_cpus=0 if config.gpus_per_actor else 1,
             num_gpus=config.gpus_per_actor,
         )
-        for _ in stream.iter_batches(batch_size=None):
+        for _ in track(stream.iter_rows(), f"  {table}", total=len(missing), console=Console(stderr=True)):
             pass
     rows = sum(unit["rows"] for unit in units)
     return {"rows": rows, "parts": len(units), "computed_parts": len(missing)}

@@ -1,0 +1,107 @@
+"""SIGKILL of the driver in every stage, then the same command again: nothing finished is lost, the result is equal."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lgsid_ray.config import load
+from lgsid_ray.pipeline import plan
+from lgsid_ray.run import Run
+
+TINY = {
+    "catalogue.source.items": 240,
+    "catalogue.source.users": 60,
+    "catalogue.source.events_per_user": 12,
+    "catalogue.source.towns": 8,
+    "sampling.negatives": 4,
+    "reward.epochs": 4,
+    "reward.allow_chance": True,
+    "preference.triples": 64,
+    "align.steps": 6,
+    "align.batch_size": 8,
+    "align.trainer.checkpoint_steps": 2,
+    "tokenizer.sizes": "[6, 4, 4]",
+    "evaluate.ks": "[5]",
+    "rank.epochs": 1,
+    "generate.epochs": 1,
+    "report.points": 100,
+}
+OVERRIDES = [f"{key}={value}" for key, value in TINY.items()]
+STAGES = [stage.name for stage in plan(load(None, OVERRIDES))]
+
+
+def start(out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lgsid_ray.cli", "run", "--out", str(out), "--debug"]
+    for override in OVERRIDES:
+        command += ["--set", override]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def finish(out: Path) -> list[str]:
+    process = start(out)
+    output, _ = process.communicate(timeout=540)
+    assert process.returncode == 0, output[-4000:]
+    return output.splitlines()
+
+
+def kill_in(stage: str, out: Path, seconds: float) -> list[str]:
+    """Run until `stage` has started, wait a moment, kill the driver without warning; returns its output."""
+    process = start(out)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.match(rf"{stage}: (starts|continues)", line):
+            threading.Event().wait(seconds)
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stdout.close()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "".join(lines[-30:])
+    return lines
+
+
+def results(out: Path) -> dict[str, object]:
+    """What a run ends in, free of times and paths."""
+    run = Run(str(out), load(None, OVERRIDES))
+    for stage in plan(run.config):
+        run.fingerprint(stage)
+    return {
+        "sids": run.directory("tokenise").read_table("sids.parquet").to_pylist(),
+        "embeddings": run.directory("embed_aligned").read_table("embeddings").to_pylist(),
+        "triples": run.directory("prefer").read_table("triples").to_pylist(),
+        "evaluate": run.directory("evaluate").read_json("metrics.json"),
+        "rank": run.directory("rank").read_json("metrics.json"),
+        "generate": run.directory("generate").read_json("metrics.json"),
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(out)
+    return results(out)
+
+
+@pytest.mark.timeout(1500)
+def test_killed_in_every_stage(tmp_path: Path, undisturbed: dict[str, object]) -> None:
+    out = tmp_path / "run"
+    for number, stage in enumerate(STAGES):
+        output = kill_in(stage, out, seconds=0.3 + 0.5 * (number % 3))
+        for earlier in STAGES[:number]:
+            assert any(line.startswith(f"{earlier}: up to date") for line in output), f"{earlier} was not skipped"
+    output = finish(out)
+    assert sum("up to date" in line for line in output) >= len(STAGES) - 1
+    assert results(out) == undisturbed
