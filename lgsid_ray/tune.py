@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import ray
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
@@ -146,9 +147,16 @@ def _tuner(config: RunConfig, uri: str, folder: StageDir, name: str, space: dict
 
 
 def _trial(parameters: dict[str, Any], tree: dict[str, Any], uri: str) -> None:
+    # In a task of its own, outside the trial's placement group: the stages' workers would otherwise be confined to
+    # the trial's resources, which are next to none.
+    task = ray.remote(_run_trial).options(num_cpus=0, scheduling_strategy="DEFAULT", max_retries=0)
+    tune.report(ray.get(task.remote(parameters, tree, uri)))
+
+
+def _run_trial(parameters: dict[str, Any], tree: dict[str, Any], uri: str) -> dict[str, float]:
     run = Run(uri, apply(RunConfig.model_validate(tree), parameters))
     execute(run, "evaluate")
-    tune.report(measure(run))
+    return measure(run)
 
 
 def measure(run: Run) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Composite features, K-Means pool and residual quantiser (Eq 9-16)."""
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lgsid_ray.config.base import Section
 
@@ -59,3 +60,9 @@ class TokenizerConfig(Section):
     """Refuse a codebook of which a smaller share is in use: it has collapsed."""
     disambiguate: bool = True
     """Write the collision rank into the text form, so that every item has a SID of its own."""
+
+    @model_validator(mode="after")
+    def _codes_fit(self) -> "TokenizerConfig":
+        if math.prod(self.sizes) >= 2**63:
+            raise ValueError(f"sizes {self.sizes} span 2^63 SIDs or more; nobody needs so many, and they overflow")
+        return self

@@ -61,7 +61,7 @@ def raw_features(items: pa.Table, config: FeatureConfig, seed: int) -> Floats:
 
 
 def moments(raw: Floats) -> Moments:
-    """The sums of some items' raw features, taken about the first item to keep digits (see `standardise`)."""
+    """The sums of some items' raw features, in float64."""
     wide = raw.astype(np.float64)
     return Moments(len(raw), wide.sum(axis=0), np.square(wide).sum(axis=0))
 

@@ -152,7 +152,9 @@ class Pool:
         starts = range(0, self.total, SHARD_ROWS)
         self.bounds = [(start, min(start + SHARD_ROWS, self.total)) for start in starts]
         self._make = [(catalogue, vectors, config, seed, start, stop) for start, stop in self.bounds]
-        self._owner = [shard % min(actors, len(starts)) for shard in range(len(starts))]
+        # Never more actors than CPUs: those beyond would wait for ever while the others hold theirs.
+        actors = max(1, min(actors, len(starts), int(ray.cluster_resources().get("CPU", 1))))
+        self._owner = [shard % actors for shard in range(len(starts))]
         self._actors = [self._start(number) for number in range(max(self._owner) + 1)]
 
     def map(self, method: str, *arguments: Any) -> list[Any]:
@@ -164,11 +166,9 @@ class Pool:
 
     def map_with(self, method: Callable[..., Any], per_shard: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run `method(shard, *arguments)` beside every shard, with arguments of its own."""
-        calls = [
-            self._actors[self._owner[shard]].apply.remote(shard, method, *arguments)
-            for shard, arguments in enumerate(per_shard)
-        ]
-        return list(ray.get(calls))
+        calls = [self._call(shard, method, list(arguments)) for shard, arguments in enumerate(per_shard)]
+        given = zip(calls, per_shard, strict=True)
+        return [self._result(shard, call, method, list(mine)) for shard, (call, mine) in enumerate(given)]
 
     def close(self) -> None:
         """End the actors."""
@@ -179,10 +179,10 @@ class Pool:
         mine = {shard: self._make[shard] for shard, owner in enumerate(self._owner) if owner == number}
         return ray.remote(_Holder).options(num_cpus=1).remote(mine)
 
-    def _call(self, shard: int, method: str, shared: list[Any]) -> Any:
+    def _call(self, shard: int, method: str | Callable[..., Any], shared: list[Any]) -> Any:
         return self._actors[self._owner[shard]].call.remote(shard, method, *shared)
 
-    def _result(self, shard: int, call: Any, method: str, shared: list[Any]) -> Any:
+    def _result(self, shard: int, call: Any, method: str | Callable[..., Any], shared: list[Any]) -> Any:
         for _ in range(3):
             try:
                 return ray.get(call)
@@ -205,10 +205,9 @@ class _Holder:
     def alive(self) -> bool:
         return True
 
-    def call(self, shard: int, method: str, *arguments: Any) -> Any:
-        return getattr(self._shard(shard), method)(*arguments)
-
-    def apply(self, shard: int, method: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, shard: int, method: str | Callable[..., Any], *arguments: Any) -> Any:
+        if isinstance(method, str):
+            return getattr(self._shard(shard), method)(*arguments)
         return method(self._shard(shard), *arguments)
 
     def _shard(self, shard: int) -> Shard:

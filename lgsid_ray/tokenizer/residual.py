@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lgsid_ray.tokenizer.kmeans import Floats, assign
+from lgsid_ray.tokenizer.kmeans import Floats, assign, cluster_sums
 
 Doubles = NDArray[np.float64]
 _BLOCK = 16_384
@@ -64,7 +64,7 @@ def gradient(
             left = left - centres[label]
         error += float(np.square(left, dtype=np.float64).sum())
         for level, label in enumerate(labels):
-            np.add.at(recon[level], label, -2.0 * left.astype(np.float64))
+            recon[level] -= 2.0 * cluster_sums(left, label, len(codebooks[level]))
     return Gradient(len(rows), error, recon, usage, soft)
 
 

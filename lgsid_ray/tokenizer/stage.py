@@ -24,7 +24,8 @@ INVERSE_ROWS = 500_000
 def tokenise(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
     """SIDs for every item: `sids.parquet`, `inverse.parquet`, `codebooks.safetensors`, `metrics.json`, `history.json`.
 
-    The driver holds the codebooks and eight bytes an item (its tokens as one number, from which collisions show).
+    The driver holds the codebooks and, to rank collisions and to turn the table around, the items' tokens and keys
+    (some 60 bytes an item).
 
     Raises:
         ConfigError: more clusters than items. GateError: a codebook has collapsed.
