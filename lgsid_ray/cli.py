@@ -253,7 +253,13 @@ def _print_metrics(metrics: list[dict[str, Any]]) -> None:
 
 
 def _finish(run: Run) -> None:
+    from lgsid_ray.recommend.table import tables as recommender_tables
+
     _print_metrics([run.directory("evaluate").read_json("metrics.json")])
+    enabled = {"rank": run.config.rank.enabled, "generate": run.config.generate.enabled}
+    found = {name: run.directory(name).read_json("metrics.json") for name, wanted in enabled.items() if wanted}
+    for table in recommender_tables(found.get("rank"), found.get("generate")):
+        console.print(table)
     console.print(f"SIDs:   {run.directory('tokenise').root}", markup=False, soft_wrap=True)
     console.print(f"report: {run.directory('report').path('report.html')}", markup=False, soft_wrap=True)
 

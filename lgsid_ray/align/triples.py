@@ -1,6 +1,7 @@
 """What G-DPO reads: triples, and the prompts and reference embeddings of the items in them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -85,10 +86,15 @@ def batch_rows(count: int, batch: int, step: int, seed: int) -> Integers:
     places = np.arange(step * batch, (step + 1) * batch)
     rows = np.empty(batch, dtype=np.int64)
     for epoch in np.unique(places // count):
-        order = np.argsort(words(seed, f"triples-{epoch}", np.arange(count)), kind="stable")
         here = places // count == epoch
-        rows[here] = order[places[here] % count]
+        rows[here] = _order(count, seed, int(epoch))[places[here] % count]
     return rows
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> Integers:
+    """The epoch's permutation; kept, since every step of the epoch asks for it."""
+    return np.argsort(words(seed, f"triples-{epoch}", np.arange(count)), kind="stable")
 
 
 def _select(folder: StageDir, table: str, keep: pa.Array) -> pa.Table:
