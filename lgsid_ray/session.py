@@ -70,7 +70,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
 
 def _quiet() -> None:
     """Leave the terminal to this project's own lines: workers' logs stay in Ray's log files."""
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
 

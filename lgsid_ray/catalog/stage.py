@@ -123,10 +123,10 @@ def _scan_all(
     todo: list[Unit], config: CatalogueConfig, work: StageDir, buckets: int
 ) -> dict[str, list[tuple[int, Counter[str]]]]:
     """Stream all units through Ray Data; the driver sees one count per unit."""
-    jobs = [{"number": number, "unit": unit} for number, unit in enumerate(todo)]
+    jobs = [{"number": number} for number in range(len(todo))]
 
     def run(job: dict[str, Any]) -> dict[str, Any]:
-        unit, read, notes = job["unit"], 0, Counter[str]()
+        unit, read, notes = todo[job["number"]], 0, Counter[str]()
         for flush, part in enumerate(scan(unit, config)):
             name = f"{job['number']:05d}-{flush:05d}.parquet"
             for bucket, rows in bucketed(part.accepted, "item_id", buckets):
