@@ -14,16 +14,17 @@ Floats = NDArray[np.floating]
 def ranking_metrics(scores: Floats, labels: Floats) -> dict[str, float]:
     """List accuracy, NDCG and Kendall τ of (lists, K) scores against (lists, K) labels, with what chance gives.
 
-    Accuracy is the share of lists whose top score falls on a nearest candidate. τ is the tie-corrected τ-b, its mean
+    Accuracy is the share of lists whose top score falls on a nearest candidate; tied top scores count in part, since
+    negatives of one location have one prompt and one score. τ is the tie-corrected τ-b, its mean
     over the lists with its standard error; lists whose labels are all equal say nothing and are left out of τ.
     """
     best = labels == labels.max(axis=1, keepdims=True)
-    top = scores.argmax(axis=1)
+    top = scores == scores.max(axis=1, keepdims=True)
     taus = np.array([kendalltau(s, p).statistic for s, p in zip(scores, labels, strict=True) if np.ptp(p) > 0])
     taus = np.nan_to_num(taus)
     return {
         "lists": float(len(scores)),
-        "accuracy": float(best[np.arange(len(top)), top].mean()),
+        "accuracy": float(((best & top).sum(axis=1) / top.sum(axis=1)).mean()),
         "accuracy_chance": float(best.mean()),
         "ndcg": float(_ndcg(scores, labels).mean()),
         "ndcg_chance": float(_expected_ndcg(labels).mean()),

@@ -1,0 +1,104 @@
+"""λ as a dual variable, the probe, the order of the triples, the ranking metrics and their gate."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kendalltau
+from sklearn.metrics import ndcg_score
+
+from lgsid_ray.align.floor import FloorController
+from lgsid_ray.align.probe import draw_probe, probe_metrics
+from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
+from lgsid_ray.align.triples import batch_rows
+from lgsid_ray.errors import GateError
+
+
+def test_lambda_rises_while_the_floor_is_broken_and_falls_with_slack() -> None:
+    controller = FloorController("auto", 0.97, origin=0.8)
+    before = controller.value
+    controller.observe(0.8 * 0.96)
+    raised = controller.value
+    assert raised > before
+    controller.observe(0.8 * 0.99)
+    assert controller.value < raised
+    other = FloorController("auto", 0.97, origin=0.8)
+    other.load_state_dict(controller.state_dict())
+    assert other.value == controller.value
+
+
+def test_fixed_lambda_stays() -> None:
+    controller = FloorController(1.8, 0.97, origin=0.8)
+    controller.observe(0.1)
+    assert controller.value == 1.8
+
+
+def test_dual_ascent_settles_at_the_floor() -> None:
+    """A stand-in policy whose similarity grows with λ must end at the floor."""
+    controller = FloorController("auto", 0.97, origin=1.0)
+    for _ in range(60):
+        controller.observe(1 - 0.06 / (1 + controller.value))
+    assert 1 - 0.06 / (1 + controller.value) == pytest.approx(0.97, abs=2e-3)
+
+
+def test_probe_metrics_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    policy, reference = (
+        torch.nn.functional.normalize(torch.tensor(rng.standard_normal((30, 5))), dim=1) for _ in range(2)
+    )
+    districts = torch.tensor(rng.integers(0, 4, 30))
+    similar, same = [], []
+    for i in range(30):
+        order = [j for j in torch.argsort(-(policy @ policy[i])).tolist() if j != i][:5]
+        similar += [float(reference[i] @ reference[j]) for j in order]
+        same += [bool(districts[i] == districts[j]) for j in order]
+    found = probe_metrics(policy, reference, districts)
+    assert found["similarity"] == pytest.approx(np.mean(similar))
+    assert found["district"] == pytest.approx(np.mean(same))
+
+
+def test_probe_takes_whole_cities() -> None:
+    cities = np.random.default_rng(0).integers(0, 20, 400)
+    probe = draw_probe(cities, 100, seed=1)
+    assert len(probe) == 100
+    counts = np.bincount(cities[probe], minlength=20)
+    partial = [city for city in range(20) if 0 < counts[city] < (cities == city).sum()]
+    assert len(partial) <= 1
+    assert np.array_equal(probe, draw_probe(cities, 100, seed=1))
+    assert not np.array_equal(probe, draw_probe(cities, 100, seed=2))
+
+
+def test_every_epoch_takes_every_triple_once() -> None:
+    steps = [batch_rows(37, 8, step, seed=3) for step in range(37 * 2 // 8 + 1)]
+    drawn = np.concatenate(steps)
+    assert sorted(drawn[:37]) == list(range(37))
+    assert sorted(drawn[37:74]) == list(range(37))
+    assert not np.array_equal(drawn[:37], drawn[37:74])
+    assert np.array_equal(batch_rows(37, 8, 5, seed=3), steps[5])
+
+
+def test_ranking_metrics_against_scipy_and_sklearn() -> None:
+    rng = np.random.default_rng(0)
+    scores, labels = rng.standard_normal((40, 7)), rng.permuted(np.tile(np.arange(1, 8) / 7, (40, 1)), axis=1)
+    found = ranking_metrics(scores, labels)
+    assert found["ndcg"] == pytest.approx(ndcg_score(labels, scores))
+    taus = [kendalltau(a, b).statistic for a, b in zip(scores, labels, strict=True)]
+    assert found["tau"] == pytest.approx(np.mean(taus))
+    assert found["accuracy_chance"] == pytest.approx(1 / 7)
+    chance = [ndcg_score(labels[:1], rng.permuted(labels[:1], axis=1)) for _ in range(4000)]
+    assert ranking_metrics(scores[:1], labels[:1])["ndcg_chance"] == pytest.approx(np.mean(chance), abs=5e-3)
+
+
+def test_tied_scores_earn_no_accuracy() -> None:
+    """Negatives of one location have one prompt, hence one score; picking the first of them would be luck."""
+    labels = np.tile([1.0, 0.75, 0.5, 0.25], (10, 1))
+    assert ranking_metrics(np.zeros((10, 4)), labels)["accuracy"] == pytest.approx(0.25)
+
+
+def test_the_gate() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.permuted(np.tile(np.arange(1.0, 9.0), (100, 1)), axis=1)
+    noise = ranking_metrics(rng.standard_normal((100, 8)), labels)
+    with pytest.raises(GateError, match="no better than chance"):
+        require_better_than_chance(noise, allow=False)
+    require_better_than_chance(noise, allow=True)
+    require_better_than_chance(ranking_metrics(labels + rng.standard_normal((100, 8)), labels), allow=False)
