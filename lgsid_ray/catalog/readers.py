@@ -71,10 +71,13 @@ def discover(source: TableSource) -> list[File]:
         fs, inner = url_to_fs(path)
         if fs.size(inner) == 0:
             raise InputError(f"{path}: the file is empty")
-        if path.endswith(".zip"):
-            files += [File(path, _format(member, source), member) for member in _members(path)]
+        if path.endswith(".zip") and not _is_gzip(path):  # some are gzip under another name
+            members = _members(path)
+            if not members:
+                raise InputError(f"{path}: the archive holds no file")
+            files += [File(path, _format(member, source), member) for member in members]
         else:
-            files.append(File(path, _format(path.removesuffix(".gz"), source)))
+            files.append(File(path, _format(path.removesuffix(".gz").removesuffix(".zip"), source)))
     return files
 
 
@@ -123,19 +126,23 @@ def _members(path: str) -> list[str]:
     try:
         with fs.open(inner, "rb") as stream, zipfile.ZipFile(stream) as archive:
             return sorted(name for name in archive.namelist() if not name.endswith("/"))
-    except zipfile.BadZipFile:
-        # Some "zip" files are gzip under another name; the stream is told by its first bytes.
-        return [""]
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path}: truncated or not zip ({error}); fetch it again") from None
 
 
 def _open(file: File) -> IO[bytes]:
     fs, inner = url_to_fs(file.path)
     if file.member:
         return zipfile.ZipFile(fs.open(inner, "rb")).open(file.member)
-    with fs.open(inner, "rb") as head:
-        packed = head.read(2) == b"\x1f\x8b"
-    stream: IO[bytes] = fs.open(inner, "rb", compression="gzip" if packed else None)
+    stream: IO[bytes] = fs.open(inner, "rb", compression="gzip" if _is_gzip(file.path) else None)
     return stream
+
+
+def _is_gzip(path: str) -> bool:
+    """By its first bytes, whatever its name."""
+    fs, inner = url_to_fs(path)
+    with fs.open(inner, "rb") as head:
+        return bool(head.read(2) == b"\x1f\x8b")
 
 
 def _parquet(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
@@ -175,10 +182,10 @@ def _csv(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
         rows = np.arange(done + 1, done + len(batch) + 1)
         for number, _, _ in bad:
             rows[rows >= number] += 1  # a row that was left out still has its number
-        columns = {name: _objects(batch.column(name)) for name in batch.schema.names}
-        yield Chunk(rows, columns, bad.copy())
         done = int(rows[-1]) if len(rows) else done
-        bad.clear()
+        columns = {name: _objects(batch.column(name)) for name in batch.schema.names}
+        yield Chunk(rows, columns, [reject for reject in bad if reject[0] < done])
+        bad[:] = [reject for reject in bad if reject[0] > done]  # Arrow reads ahead: these belong to later rows
     if bad:
         yield Chunk(np.empty(0, np.int64), {name: np.empty(0, object) for name in names}, bad)
 
@@ -226,5 +233,5 @@ def _explain(error: Exception, file: File) -> str:
     if isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text:
         return f"not UTF-8 ({text}); convert it, for example with iconv -f LATIN1 -t UTF-8"
     if isinstance(error, EOFError) or "Parquet magic bytes" in text or "footer" in text:
-        return f"truncated or not {file.format} ({text})"
+        return f"truncated or not {file.format} ({text}); fetch or write it again, or set `format`"
     return f"cannot be read as {file.format}: {text}"
