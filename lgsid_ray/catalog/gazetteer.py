@@ -83,4 +83,5 @@ def _cities(
         here = members[population[members] >= CITY_POPULATION]
         if len(here):
             city[members] = here[cKDTree(xyz[here]).query(xyz[members])[1]]
+    city[large] = large  # two places may share their coordinates
     return city

@@ -86,7 +86,7 @@ def check_items(rows: NDArray[np.int64], columns: Mapping[str, Objects], datum: 
     sieve.reject(_is_null(name), "name", "empty")
     lat, lon = _numbers(columns["lat"], sieve, "lat"), _numbers(columns["lon"], sieve, "lon")
     swapped = (np.abs(lat) > 90) & (np.abs(lat) <= 180) & (np.abs(lon) <= 90)
-    sieve.reject(swapped, "lat", "out of range; latitude and longitude look swapped")
+    sieve.reject(swapped, "lat", "out of range; lat and lon look swapped: exchange them in `columns`")
     sieve.reject(np.abs(lat) > 90, "lat", "out of range: not within -90..90")
     sieve.reject(np.abs(lon) > 180, "lon", "out of range: not within -180..180")
     sieve.reject((lat == 0) & (lon == 0), "lat", "(0, 0): a missing position")
@@ -109,7 +109,7 @@ def check_log(rows: NDArray[np.int64], columns: Mapping[str, Objects]) -> Checke
     if timed:
         sieve.reject(_is_null(given), "timestamp", "empty, while other rows have one")
         seconds, notes = _times(given, sieve)
-    label = pd.to_numeric(pd.Series(columns["label"]), errors="coerce").to_numpy(np.float64)
+    label = _parsed(columns["label"])
     sieve.reject(np.isnan(label) & ~_is_null(columns["label"]), "label", "not a number")
     keep = sieve.alive
     times = np.full(int(keep.sum()), None, dtype=object)
@@ -164,7 +164,7 @@ def _is_null(values: Objects) -> NDArray[np.bool_]:
 
 
 def _numbers(values: Objects, sieve: _Sieve, column: str) -> NDArray[np.float64]:
-    numbers = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64)
+    numbers = _parsed(values)
     empty = _is_null(values)
     sieve.reject(empty, column, "empty or NaN")
     sieve.reject(~np.isfinite(numbers) & ~empty, column, "not a finite number")
@@ -172,14 +172,21 @@ def _numbers(values: Objects, sieve: _Sieve, column: str) -> NDArray[np.float64]
 
 
 def _prices(values: Objects) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    price = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64)
-    return price, ~_is_null(values) & ~(price >= 0)
+    price = _parsed(values)
+    return price, ~_is_null(values) & ~((price >= 0) & np.isfinite(price))
+
+
+def _parsed(values: Objects) -> NDArray[np.float64]:
+    """Numbers, also out of text; NaN for anything else, truth values among it."""
+    truth = np.fromiter((isinstance(value, (bool, np.bool_)) for value in values), bool, len(values))
+    plain = pd.Series(np.where(truth, None, values), dtype=object)
+    return np.array(pd.to_numeric(plain, errors="coerce"), dtype=np.float64)
 
 
 def _times(values: Objects, sieve: _Sieve) -> tuple[NDArray[np.float64], dict[str, int]]:
     """Unix seconds from seconds, milliseconds, microseconds, or dates as text (UTC where they name no zone)."""
     notes: dict[str, int] = {}
-    seconds = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64).copy()
+    seconds = _parsed(values)
     text = np.isnan(seconds) & ~_is_null(values)
     if text.any():
         parsed = pd.to_datetime(pd.Series(values[text]), errors="coerce", utc=True, format="mixed")
