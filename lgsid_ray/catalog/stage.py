@@ -170,7 +170,11 @@ def _settle(bucket: int, config: CatalogueConfig, work: StageDir) -> dict[str, A
     random = words(config.seed, "max_items", settle.hashes(table.column("item_id")))
     wanted = _max_items(config)
     smallest = np.sort(random)[:wanted] if wanted is not None else None
-    return {"places": dict(zip(keys.tolist(), counts.tolist(), strict=True)), "sparse": int((~busy).sum()), "draws": smallest}
+    return {
+        "places": dict(zip(keys.tolist(), counts.tolist(), strict=True)),
+        "sparse": int((~busy).sum()),
+        "draws": smallest,
+    }
 
 
 def _min_interactions(config: CatalogueConfig) -> int:
@@ -248,15 +252,14 @@ def _publish(
         "filled": filled,
         "times": times[::step],
         "weight": step,
-        "untimed": matched.column("timestamp").null_count,
         "left_out": int(pc.sum(known).as_py() or 0) - len(matched),
     }
 
 
 def _time_limits(published: list[dict[str, Any]], config: CatalogueConfig) -> tuple[float, float] | None:
-    """The seconds from which on an event is valid, or test; None where not every event has a time."""
+    """The seconds from which on an event is valid, or test; None where no event has a time."""
     times = np.concatenate([one["times"] for one in published])
-    if not len(times) or sum(one["untimed"] for one in published):
+    if not len(times):
         return None
     weights = np.concatenate([np.full(len(one["times"]), one["weight"]) for one in published])
     order = np.argsort(times, kind="stable")
@@ -278,7 +281,10 @@ def _publish_log(
     frame = frame.reset_index(drop=True)
     equal, _ = settle.duplicates(frame, list(settle.LOG_COLUMNS), [])
     _quarantine_rows(frame, equal, np.zeros_like(equal), "interactions", "", work, f"3-log-{bucket:05d}")
-    frame = settle.log_splits(frame[~equal].reset_index(drop=True), config.split, limits, config.seed)
+    # A whole chunk of the log without times passed the validation; beside rows with times it is as unfit as one row.
+    untimed = frame["timestamp"].isna().to_numpy() & ~equal if limits is not None else np.zeros_like(equal)
+    _quarantine_untimed(frame[untimed], work, bucket)
+    frame = settle.log_splits(frame[~equal & ~untimed].reset_index(drop=True), config.split, limits, config.seed)
     columns = {f.name: pa.array(frame[f.name], f.type, from_pandas=True) for f in INTERACTIONS}
     out.write_table(f"interactions/part-{bucket:05d}.parquet", pa.table(columns, schema=INTERACTIONS))
     return {"rows": len(frame), "splits": frame["rank_split"].value_counts().to_dict()}
@@ -290,7 +296,7 @@ def _quarantine_rows(
     rejected = []
     for mask, reason in (
         (equal, "duplicate of an earlier row"),
-        (other, "another row has this item_id with other content"),
+        (other, "another row has this item_id with other content; the first by file and row is kept"),
     ):
         for row in frame[mask].to_dict("records"):
             raw = pd.Series({key: value for key, value in row.items() if key not in ("file", "row")}).to_json()
@@ -315,6 +321,16 @@ def _quarantine_unknown(log: pa.Table, work: StageDir, bucket: int) -> None:
         schema=QUARANTINE,
     )
     work.write_table(f"quarantine/2-unknown-{bucket:05d}.parquet", rows)
+
+
+def _quarantine_untimed(frame: pd.DataFrame, work: StageDir, bucket: int) -> None:
+    if len(frame):
+        reason = "empty, while other rows have one"
+        parts = [
+            quarantine("interactions", row["file"], [(row["row"], "timestamp", reason, pd.Series(row).to_json())])
+            for row in frame[["file", "row", "user_id", "item_id", "label"]].to_dict("records")
+        ]
+        work.write_table(f"quarantine/4-untimed-{bucket:05d}.parquet", pa.concat_tables(parts))
 
 
 def _write_quarantine(work: StageDir, out: StageDir) -> Counter[tuple[str, str]]:
@@ -344,7 +360,7 @@ def _refuse_unfit(tally: _Tally, work: StageDir, config: CatalogueConfig, kept: 
     if read and rejected / read > config.max_quarantine:
         raise InputError(
             f"{rejected} of {read} item rows are unfit, more than catalogue.max_quarantine={config.max_quarantine:g} "
-            f"allows; reasons: {shown}. See {work.path('quarantine')}"
+            f"allows; reasons: {shown}. The rows are in {work.path('quarantine')}; mend them or raise the limit"
         )
 
 

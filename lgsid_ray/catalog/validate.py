@@ -179,8 +179,9 @@ def _prices(values: Objects) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 def _parsed(values: Objects) -> NDArray[np.float64]:
     """Numbers, also out of text; NaN for anything else, truth values among it."""
     truth = np.fromiter((isinstance(value, (bool, np.bool_)) for value in values), bool, len(values))
-    plain = pd.Series(np.where(truth, None, values), dtype=object)
-    return np.array(pd.to_numeric(plain, errors="coerce"), dtype=np.float64)
+    plain = values.copy()
+    plain[truth] = None
+    return np.array(pd.to_numeric(pd.Series(plain), errors="coerce"), dtype=np.float64)
 
 
 def _times(values: Objects, sieve: _Sieve) -> tuple[NDArray[np.float64], dict[str, int]]:
@@ -202,6 +203,6 @@ def _times(values: Objects, sieve: _Sieve) -> tuple[NDArray[np.float64], dict[st
         if hit.any():
             seconds[hit] = np.floor(smaller[hit])
             notes[f"times in {unit} converted"] = int(hit.sum())
-    bad = ~((seconds >= 0) & (seconds <= _LAST_S))
-    sieve.reject(bad, "timestamp", "not a time (Unix seconds, milliseconds, or ISO 8601 text)")
+    bad = ~((seconds >= _FIRST_S) & (seconds <= _LAST_S))
+    sieve.reject(bad, "timestamp", "not a time between 1990 and 2100 (Unix seconds, milliseconds, or ISO 8601 text)")
     return np.where(bad, 0.0, seconds), notes

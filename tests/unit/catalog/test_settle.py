@@ -1,6 +1,5 @@
 """Duplicates, labels and splits on one bucket's table."""
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -31,7 +30,7 @@ def _items(count: int) -> pa.Table:
 
 def test_hashes_do_not_change_between_processes() -> None:
     assert hashes(pa.array(["a", "b"])).tolist() == hashes(pa.chunked_array([["a"], ["b"]])).tolist()
-    assert hashes(pa.array(["Café"])).tolist() == [pd.util.hash_array(np.array(["Café"], dtype=object))[0]]
+    assert hashes(pa.array(["Café"])).tolist() == [11500099839396390578]
 
 
 def test_duplicates_keep_the_first_and_tell_equal_from_other() -> None:
