@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -33,8 +34,11 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while True:
+            started = time.monotonic()
             self.peak_mb = max(self.peak_mb, tree_mb())
-            if self._stop.wait(self._interval_s):
+            # The kernel walks page tables for each answer; on a busy machine that takes long, so ask less often.
+            pause = max(self._interval_s, 30 * (time.monotonic() - started))
+            if self._stop.wait(pause):
                 return
 
 
