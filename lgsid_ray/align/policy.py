@@ -32,6 +32,11 @@ class Policy(nn.Module):
         self.tokenizer, base = load_model(encoder.model, "float32")
         self._pooling, self._max_tokens = encoder.pooling, encoder.max_tokens
         self._autocast = align.dtype == "bfloat16"
+        # peft refuses only if no name fits at all; one misspelt among others would have no effect.
+        modules = [f".{name}" for name, _ in base.named_modules()]
+        for target in align.lora_targets:
+            if not any(name.endswith(f".{target}") for name in modules):
+                raise ConfigError(f"align.lora_targets {target!r}: {encoder.model} has no modules of that name")
         adapter = LoraConfig(
             r=align.lora_rank,
             lora_alpha=align.lora_alpha,

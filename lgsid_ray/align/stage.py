@@ -19,7 +19,7 @@ from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, train
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.align import RewardConfig
 from lgsid_ray.draws import unit, words
-from lgsid_ray.errors import InputError, StorageError
+from lgsid_ray.errors import ConfigError, InputError, StorageError
 from lgsid_ray.storage import StageDir
 from lgsid_ray.train import Engine, Scalars, fit, train_steps
 
@@ -30,10 +30,17 @@ def reward(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
     """Train R on mismatched lists and judge it on held-out anchors: `reward.safetensors`, `metrics.json`.
 
     Raises:
-        InputError: too few lists. GateError: held-out ranking no better than chance.
+        InputError: too few lists. ConfigError: a batch has no list for some worker.
+        GateError: held-out ranking no better than chance.
     """
     settings = config.reward
     held = _held_out(inputs["embed_lists"], settings.held_out, config.seed)
+    smallest = min(settings.batch_size, int((~held).sum()))
+    if smallest < settings.trainer.workers:
+        raise ConfigError(
+            f"reward.trainer.workers {settings.trainer.workers}: a batch has {smallest} lists, fewer than workers; "
+            "set reward.trainer.workers lower, reward.batch_size higher or reward.held_out lower"
+        )
     trained = fit(
         _reward_loop,
         {
@@ -56,9 +63,9 @@ def reward(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
     out.write_json("history.json", trained.history)
     require_better_than_chance(metrics, settings.allow_chance)
     with out.write("reward.safetensors") as file:
-        file.write(save(model.state_dict(), {"input": settings.input, "hidden": str(settings.hidden)}))
+        file.write(save(model.state_dict()))
     out.write_json("reward.json", {"input": settings.input, "hidden": settings.hidden, "dimension": vectors.shape[2]})
-    return {"lists": len(held), "held_out": int(held.sum()), **metrics}
+    return {**metrics, "lists": len(held), "held_out": int(held.sum())}
 
 
 def _reward_loop(settings: dict[str, Any]) -> None:
@@ -109,7 +116,11 @@ def align(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> d
 
     Raises:
         StorageError: the reward model or a checkpoint is corrupt. InputError: no triples.
+        ConfigError: the encoder has no modules that `align.lora_targets` names.
     """
+    # Both are made by every worker too, but Train starts a failed worker anew, several times over.
+    _read_reward(inputs["reward"])
+    Policy(config.encoder, config.align)
     settings = {
         "align": config.align,
         "encoder": config.encoder,

@@ -53,16 +53,20 @@ def read_triples(folder: StageDir) -> Integers:
 
 
 def read_corpus(catalogue: StageDir, embeddings: StageDir, wanted: Integers, prompt: PromptConfig) -> Corpus:
-    """Prompts, places and reference embeddings of the items `wanted`, read part by part."""
+    """Prompts, places and reference embeddings of the items `wanted`, read part by part.
+
+    Raises:
+        InputError: an item has no row in one of the tables.
+    """
     wanted = np.unique(wanted)
     keep = pa.array(wanted)
     items = _select(catalogue, "items", keep)
     vectors = _select(embeddings, "embeddings", keep)
-    column = vectors.column("embedding").combine_chunks()
-    matrix = np.asarray(column.flatten(), dtype=np.float32).reshape(len(vectors), -1)
     index = items.column("item_index").to_numpy()
     if not (np.array_equal(index, wanted) and np.array_equal(vectors.column("item_index").to_numpy(), wanted)):
         raise InputError("items, embeddings and triples do not belong together: item_index differs")
+    column = vectors.column("embedding").combine_chunks()
+    matrix = np.asarray(column.flatten(), dtype=np.float32).reshape(len(vectors), -1)
     return Corpus(index, full_prompts(items, prompt), torch.from_numpy(matrix.copy()), _places(items))
 
 
