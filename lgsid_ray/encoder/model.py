@@ -34,13 +34,19 @@ class TextEncoder:
     call.
 
     Raises:
-        ConfigError: the model cannot be loaded.
+        ConfigError: the model cannot be loaded, or is not made for `max_tokens`.
     """
 
     def __init__(self, config: EncoderConfig, path: str | None = None, device: str = "cpu") -> None:
         self._config, self._device = config, device
         self.tokenizer, self.model = load_model(path or config.model, config.dtype)
         self.model.to(device).eval()
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        if longest is not None and config.max_tokens > longest:
+            raise ConfigError(
+                f"encoder.max_tokens {config.max_tokens}: {config.model} takes {longest} at most; "
+                f"set encoder.max_tokens={longest} or less"
+            )
         self.dimension = int(self.model.config.hidden_size)
 
     def encode(self, prompts: Sequence[str]) -> np.ndarray:
@@ -97,9 +103,12 @@ def make_encoder(config: EncoderConfig, path: str | None = None, device: str = "
 def load_model(name: str, dtype: str) -> tuple[Any, Any]:
     """(tokenizer, model) of a packaged, local or Hugging Face model; safetensors only, no remote code.
 
+    The tokenizer pads on the right: absolute positions would shift with padding on the left.
+
     Raises:
-        ConfigError: it cannot be loaded; the name and the reason are given.
+        ConfigError: it cannot be loaded, or would be filled with random weights; the name and the reason are given.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
@@ -107,13 +116,26 @@ def load_model(name: str, dtype: str) -> tuple[Any, Any]:
     source = locate_model(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModel.from_pretrained(
-            source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        model, loading = AutoModel.from_pretrained(
+            source,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"encoder.model {name}: cannot be loaded: {error}") from error
+    # Many sentence encoders come without the pooler, which `pool` does not use.
+    absent = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
+    if absent:
+        raise ConfigError(f"encoder.model {name}: its files lack {len(absent)} weights, {absent[0]} among them")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ConfigError(f"encoder.model {name}: its tokenizer has no vocabulary; save the tokenizer with the model")
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ConfigError(f"encoder.model {name}: its tokenizer has neither a padding nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
     return tokenizer, model
 
 

@@ -41,12 +41,16 @@ def _joined(items: pa.Table, clauses: Sequence[str], separator: str) -> Texts:
 
 def _clause(items: pa.Table, clause: str) -> np.ndarray:
     """One clause of the template for every row; empty where any of its fields is null or empty."""
-    fields = [name for _, name, _, _ in string.Formatter().parse(clause) if name is not None]
-    for name in fields:
-        if name not in ITEMS.names:
-            raise ConfigError(
-                f"encoder.prompt: {clause!r} asks for {name!r}, which is no column of items; they are {ITEMS.names}"
-            )
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(clause) if name is not None]
+        for name in fields:
+            if name not in ITEMS.names:
+                raise ConfigError(
+                    f"encoder.prompt: {clause!r} asks for {name!r}, which is no column of items; they are {ITEMS.names}"
+                )
+        clause.format(**dict.fromkeys(fields, "text"))
+    except (ValueError, LookupError) as error:
+        raise ConfigError(f"encoder.prompt: {clause!r} is no template for strings: {error}") from None
     values = [[_text(value) for value in items.column(name).to_pylist()] for name in fields]
     out = np.empty(len(items), dtype=object)
     for row in range(len(items)):
@@ -58,4 +62,5 @@ def _clause(items: pa.Table, clause: str) -> np.ndarray:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # All digits that were given, and no more: 6 of them would turn 1234567 into 1.23457e+06.
+    return f"{value:.15g}" if isinstance(value, float) else str(value)

@@ -19,6 +19,7 @@ from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.encoder.local import local_copy
 from lgsid_ray.encoder.model import Encoder, identity, make_encoder
 from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
+from lgsid_ray.errors import StorageError
 from lgsid_ray.storage import StageDir
 from lgsid_ray.tables import conform, embeddings, list_embeddings
 
@@ -99,12 +100,16 @@ class _Embedder:
     ) -> None:
         # One thread an actor on a CPU: the pool is the parallelism, and threads would fight for the cores.
         torch.set_num_threads(1)
-        device = "cuda" if config.gpus_per_actor else "cpu"
-        path = local_copy(model) if model is not None else None
-        self._encoder = make_encoder(config, path, device)
+        self._config, self._model = config, model
+        self._encoder: Encoder | None = None
         self._out, self._table, self._work, self._source = out, table, work, source
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self._encoder is None:
+            # Not in the constructor: of what fails there Ray passes on the text alone, and tries it again before.
+            device = "cuda" if self._config.gpus_per_actor else "cpu"
+            path = local_copy(self._model) if self._model is not None else None
+            self._encoder = make_encoder(self._config, path, device)
         for part, start, rows, name in zip(batch["part"], batch["start"], batch["rows"], batch["name"], strict=True):
             table = self._source.read_part(str(part)).slice(int(start), int(rows))
             self._out.write_table(f"{self._table}/{name}", self._work(self._encoder, table))
@@ -120,9 +125,19 @@ def _run(
     work: Work,
     model: StageDir | None,
 ) -> dict[str, Any]:
+    """Compute the parts that are missing.
+
+    Raises:
+        StorageError: those that stand are another encoder's, for example since the weights were exchanged.
+    """
     units = _units(source, source_table, config.rows)
     missing = [unit for unit in units if not out.exists(f"{table}/{unit['name']}")]
-    out.write_json("encoder.json", identity(config, local_copy(model) if model is not None else None))
+    record = identity(config, local_copy(model) if model is not None else None)
+    if len(missing) < len(units) and out.read_json("encoder.json") != record:
+        raise StorageError(
+            f"{out.root} holds embeddings of another encoder than encoder.model is now; delete it and run again"
+        )
+    out.write_json("encoder.json", record)
     if missing:
         stream = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             _Embedder,
