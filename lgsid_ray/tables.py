@@ -66,7 +66,7 @@ TRIPLES = pa.schema(
         ("anchor", pa.int64()),
         ("positive", pa.int64()),
         ("negative", pa.int64()),
-        ("source", pa.string()),  # collaborative | near
+        ("source", pa.string()),  # collaborative | near | wide (i+ from the anchor's city or province, i- outside it)
         ("hard", pa.bool_()),  # the negative lies just outside the anchor's location
     ]
 )

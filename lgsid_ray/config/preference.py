@@ -18,6 +18,9 @@ class PreferenceConfig(Section):
     `content` leave is drawn uniformly from outside the anchor's location."""
     neighbour: float = Field(default=0.0, ge=0, le=1)
     """Share of near i+ taken from the nearest places; the rest is drawn from the anchor's whole location."""
+    wide: float = Field(default=0.3, ge=0, le=1)
+    """Share of near triples drawn for the levels above: i+ from the anchor's city or province, i- from outside it;
+    without them embeddings learn which district, and forget which districts belong together."""
     threshold: int | None = Field(default=None, ge=1)
     """s_th of Eq 5 as a count, pairs above it are kept; None: by `quantile`."""
     quantile: float = Field(default=0.5, ge=0, lt=1)

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lgsid_ray.draws import Words, below
 from lgsid_ray.geo.distance import Floats
 from lgsid_ray.geo.places import Integers, place_keys, place_xyz
 
 LABEL_COLUMNS = ["lat", "lon", "split", "province", "city", "district"]
+PROVINCE, CITY, DISTRICT = range(3)
+_SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,10 @@ class PartLabels:
 
 @dataclass(frozen=True)
 class Locations:
-    """Compact columns that every task shares: 32 bytes an item, once per machine."""
+    """Compact columns that every task shares: 32 bytes an item, once per machine.
+
+    Draws go by the region around an item: its location, or the city or the province that the location lies in.
+    """
 
     code: Integers
     """(items,) location of each item; -1 for an item outside the training split."""
@@ -41,6 +46,8 @@ class Locations:
     """(items,) where each training item stands in `members`."""
     starts: Integers
     """(locations + 1,) where each location's members start."""
+    spans: Integers
+    """(3, locations, 2) begin and end, in `members`, of each location's province, city and district."""
     centre: Floats
     """(locations, 3) mean of the members' points on the unit sphere."""
 
@@ -49,30 +56,37 @@ class Locations:
         """Number of members of each location."""
         return np.diff(self.starts)
 
-    def inside(self, items: Integers, bits: Words) -> Integers:
-        """Another member of each item's location, uniformly; -1 where the item is alone there."""
-        code = self.code[items]
-        size = self.sizes[code]
-        drawn = below(bits, np.maximum(size - 1, 1))
-        drawn += drawn >= self.position[items] - self.starts[code]
-        return np.where(size > 1, self.members[np.minimum(self.starts[code] + drawn, len(self.members) - 1)], -1)
+    def contrast(self, items: Integers, level: Integers) -> Integers:
+        """`level`, or DISTRICT where that region holds all members, so that nothing lies outside."""
+        begin, end = self._span(items, level)
+        return np.where(end - begin == len(self.members), DISTRICT, level)
 
-    def outside(self, items: Integers, bits: Words) -> Integers:
-        """A member of any other location than each item's, uniformly over items; needs two locations."""
-        code = self.code[items]
-        size = self.sizes[code]
-        drawn = below(bits, len(self.members) - size)
-        return self.members[np.where(drawn >= self.starts[code], drawn + size, drawn)]
+    def inside(self, items: Integers, bits: Words, level: ArrayLike = DISTRICT) -> Integers:
+        """Another member of each item's region, uniformly; -1 where the item is alone there."""
+        begin, end = self._span(items, level)
+        drawn = begin + below(bits, np.maximum(end - begin - 1, 1))
+        drawn += drawn >= self.position[items]
+        return np.where(end - begin > 1, self.members[np.minimum(drawn, len(self.members) - 1)], -1)
+
+    def outside(self, items: Integers, bits: Words, level: ArrayLike = DISTRICT) -> Integers:
+        """A member of any other region than each item's, uniformly over items; there must be one (see `contrast`)."""
+        begin, end = self._span(items, level)
+        drawn = below(bits, len(self.members) - (end - begin))
+        return self.members[np.where(drawn >= begin, drawn + (end - begin), drawn)]
 
     def member(self, codes: Integers, bits: Words) -> Integers:
         """A member of each given location, uniformly."""
         return self.members[self.starts[codes] + below(bits, self.sizes[codes])]
 
+    def _span(self, items: Integers, level: ArrayLike) -> tuple[Integers, Integers]:
+        begin, end = np.moveaxis(self.spans[np.asarray(level), self.code[items]], -1, 0)
+        return begin, end
+
 
 def read_labels(items: pa.Table) -> PartLabels:
     """The labels of one part that has the columns LABEL_COLUMNS; a null label counts as an empty one."""
     labels = [pc.fill_null(items.column(name), "") for name in ("province", "city", "district")]
-    whole = pc.binary_join_element_wise(*labels, "\x1f").combine_chunks().dictionary_encode()
+    whole = pc.binary_join_element_wise(*labels, _SEPARATOR).combine_chunks().dictionary_encode()
     return PartLabels(
         names=whole.dictionary.to_pylist(),
         code=whole.indices.to_numpy(zero_copy_only=False).astype(np.int64),
@@ -94,4 +108,15 @@ def locate(parts: list[PartLabels]) -> Locations:
     position = np.full(len(code), -1, dtype=np.int64)
     position[members] = np.arange(len(members))
     centre = np.add.reduceat(place_xyz(key[members]), starts[:-1]) / np.diff(starts)[:, None]
-    return Locations(code, key, members, position, starts.astype(np.int64), centre)
+    return Locations(code, key, members, position, starts.astype(np.int64), _spans(used, starts), centre)
+
+
+def _spans(names: list[str], starts: Integers) -> Integers:
+    """In the order of the labels the locations of a province stand together, and in it those of a city."""
+    spans = []
+    for level in (PROVINCE, CITY, DISTRICT):
+        region = np.array([_SEPARATOR.join(name.split(_SEPARATOR)[: level + 1]) for name in names], dtype=object)
+        first = np.flatnonzero(np.append(True, region[1:] != region[:-1]))
+        width = np.diff(np.append(first, len(names)))
+        spans.append(np.repeat(np.stack([starts[first], starts[first + width]], axis=1), width, axis=0))
+    return np.stack(spans).astype(np.int64)

@@ -18,7 +18,7 @@ from lgsid_ray.config import RunConfig
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.draws import Words, words
 from lgsid_ray.geo.layout.stage import Layout, lay_labels, lay_out
-from lgsid_ray.geo.locations import Locations
+from lgsid_ray.geo.locations import DISTRICT, Locations
 from lgsid_ray.geo.neighbourhood import World, neighbourhood
 from lgsid_ray.geo.places import Gathered, Integers
 from lgsid_ray.preference.covisits.stage import Covisits, count_covisits
@@ -61,6 +61,7 @@ def prefer(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
         "collaborative_short": wanted - len(pairs),
         "hard": int(triples.hard.sum()),
         "content": int(triples.content.sum()),
+        "wide": int((triples.level != DISTRICT).sum()),
         "dropped": settings.triples - table.num_rows,
         "redrawn": redrawn,
         "covisited_pairs": len(covisits),
@@ -112,7 +113,7 @@ def _find_alike(triples: Triples, embed: StageDir, layout: Layout, locations: An
     if not len(rows):
         return triples
     threshold = layout.threshold(seed, "pool", POOL)
-    anchors = np.unique(triples.anchor[rows])
+    anchors = ray.put(np.unique(triples.anchor[rows]))
     read: list[Any] = [
         _read_vectors.options(num_returns=2).remote(embed, part, anchors, locations, threshold, seed)
         for part in embed.parts("embeddings")
@@ -185,14 +186,14 @@ def _replace_covisited(triples: Triples, covisits: Covisits, seed: int) -> tuple
 
 
 def _redraw(triples: Triples, rows: Integers, locations: Any, seed: int, attempt: int) -> Triples:
-    """New i- for some rows, from anywhere outside the anchor's location."""
+    """New i- for some rows, from anywhere outside the anchor's location (of a wide one, its city or province)."""
     some = triples.take(rows)
-    drawn = ray.get(_draw_outside.remote(locations, some.anchor, some.words(seed, f"redraw/{attempt}")))
+    drawn = ray.get(_draw_outside.remote(locations, some.anchor, some.words(seed, f"redraw/{attempt}"), some.level))
     negative, hard, content = triples.negative.copy(), triples.hard.copy(), triples.content.copy()
     negative[rows], hard[rows], content[rows] = drawn, False, False
     return replace(triples, negative=negative, hard=hard, content=content)
 
 
 @ray.remote
-def _draw_outside(locations: Locations, anchors: Integers, bits: Words) -> Integers:
-    return locations.outside(anchors, bits)
+def _draw_outside(locations: Locations, anchors: Integers, bits: Words, level: Integers) -> Integers:
+    return locations.outside(anchors, bits, level)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.draws import Words, below, unit, words
-from lgsid_ray.geo.locations import Locations
+from lgsid_ray.geo.locations import CITY, DISTRICT, PROVINCE, Locations
 from lgsid_ray.geo.neighbourhood import Neighbourhood
 from lgsid_ray.geo.places import Gathered, Integers
 from lgsid_ray.preference.opponents import just_outside
@@ -31,6 +31,8 @@ class Triples:
     """Tells apart the triples of an anchor: the round of a near one, i+ of a collaborative one."""
     positive: Integers
     negative: Integers
+    level: Integers
+    """Which region of the anchor i- lies outside of: PROVINCE, CITY or DISTRICT."""
     collaborative: Flags
     hard: Flags
     content: Flags
@@ -46,7 +48,7 @@ class Triples:
 
     def table(self) -> pa.Table:
         """As the TRIPLES table."""
-        source = np.where(self.collaborative, "collaborative", "near")
+        source = np.where(self.collaborative, "collaborative", np.where(self.level == DISTRICT, "near", "wide"))
         columns = [self.anchor, self.positive, self.negative, source, self.hard]
         return pa.Table.from_arrays([pa.array(column) for column in columns], schema=TRIPLES)
 
@@ -79,13 +81,19 @@ def draw(
     collaborative = np.arange(len(anchor)) >= len(near_anchors)
     counter = np.concatenate([rounds, pairs[:, 1]])
     never = np.zeros(len(anchor), dtype=bool)
-    kind = Triples(anchor, counter, blank, blank, collaborative, never, never)
-    level = unit(kind.words(seed, "kind"))
-    hard, content = level < settings.hard, (level >= settings.hard) & (level < settings.hard + settings.content)
-    positive = locations.inside(anchor, kind.words(seed, "inside"))
-    closest = (positive < 0) | (unit(kind.words(seed, "positive")) < settings.neighbour)
+    kind = Triples(anchor, counter, blank, blank, np.full_like(blank, DISTRICT), collaborative, never, never)
+    # Wide triples: half of them for the city, half for the province.
+    wide = unit(kind.words(seed, "wide")) / max(settings.wide, 1e-12)
+    asked_level = np.where((wide < 1) & ~collaborative, np.where(wide < 0.5, PROVINCE, CITY), DISTRICT)
+    level = locations.contrast(anchor, asked_level)
+    share = unit(kind.words(seed, "kind"))
+    hard = (level == DISTRICT) & (share < settings.hard)
+    content = (level == DISTRICT) & ~hard & (share < settings.hard + settings.content)
+    positive = locations.inside(anchor, kind.words(seed, "inside"), level)
+    near = (level == DISTRICT) & (unit(kind.words(seed, "positive")) < settings.neighbour)
+    closest = (positive < 0) | near
     positive[collaborative], closest[collaborative] = pairs[:, 1], False
-    negative = locations.outside(anchor, kind.words(seed, "outside"))
+    negative = locations.outside(anchor, kind.words(seed, "outside"), level)
     negative[content] = -1
 
     asked = np.flatnonzero(hard | closest)
@@ -96,7 +104,7 @@ def draw(
     outer, inner = hard[asked], closest[asked]
     negative[asked[outer]] = just_outside(anchor[asked[outer]], found[outer], around.near, locations, bits[outer])
     positive[asked[inner]] = _nearest(found[inner], around, kind.words(seed, "nearest")[asked[inner]])
-    return Triples(anchor, counter, positive, negative, collaborative, hard, content)
+    return Triples(anchor, counter, positive, negative, level, collaborative, hard, content)
 
 
 def _nearest(found: Integers, around: Neighbourhood, bits: Words) -> Integers:

@@ -43,8 +43,8 @@ class Data:
         columns = {
             "item_index": index,
             "item_id": [f"i{k}" for k in index],
-            "province": ["p"] * ITEMS_COUNT,
-            "city": ["c"] * ITEMS_COUNT,
+            "province": [f"p{k // 3}" for k in self.town],
+            "city": [f"c{k // 2}" for k in self.town],
             "district": [f"d{k}" for k in self.town],
             "lat": self.lat,
             "lon": self.lon,
@@ -112,13 +112,21 @@ def test_triples_keep_their_promises(home, monkeypatch):
     assert pairs <= covisited
     refused = {tuple(sorted(pair)) for pair in zip(anchor.tolist(), negative.tolist(), strict=True)}
     assert not refused & covisited
-    assert (data.town[anchor[~joint]] == data.town[positive[~joint]]).all()
+    near, wide = (np.array(table.column("source").to_pylist()) == name for name in ("near", "wide"))
+    assert (data.town[anchor[near]] == data.town[positive[near]]).all()
+    assert abs(wide.sum() / (near | wide).sum() - 0.3) < 0.1
+    assert facts["wide"] == wide.sum()
+    province, city = data.town // 3, data.town // 3 * 10 + data.town // 2
+    parts = [(region[anchor] == region[positive]) & (region[anchor] != region[negative]) for region in (province, city)]
+    assert (parts[0] | parts[1])[wide].all()
+    assert (~parts[0] & parts[1])[wide].any()
+    assert (parts[0] & (city[anchor] != city[positive]))[wide].any()
     assert np.bincount(anchor[~joint]).max() <= -(-(~joint).sum() // (data.split == "train").sum())
 
 
 def test_hard_negatives_are_the_nearest_outside(home):
     data = Data(home, log=False)
-    facts, table = run(data, home, triples=200, hard=1.0, content=0.0)
+    facts, table = run(data, home, triples=200, hard=1.0, content=0.0, wide=0.0)
     assert facts["collaborative"] == 0
     assert facts["collaborative_short"] == 60
     assert facts["hard"] == table.num_rows == 200
@@ -132,7 +140,7 @@ def test_hard_negatives_are_the_nearest_outside(home):
 
 def test_content_negatives_are_the_most_alike_outside(home):
     data = Data(home, log=False)
-    facts, table = run(data, home, triples=150, hard=0.0, content=1.0)
+    facts, table = run(data, home, triples=150, hard=0.0, content=1.0, wide=0.0)
     assert facts["content"] == table.num_rows == 150
     train = np.flatnonzero(data.split == "train")
     for a, n in zip(table.column("anchor").to_pylist(), table.column("negative").to_pylist(), strict=True):
@@ -174,6 +182,7 @@ def test_every_field_has_an_effect(home):
         "hard": 0.1,
         "content": 0.1,
         "neighbour": 0.9,
+        "wide": 0.8,
         "threshold": 3,
         "quantile": 0.99,
         "max_km": 30.0,

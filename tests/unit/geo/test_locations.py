@@ -8,7 +8,7 @@ from lgsid_ray.config import load
 from lgsid_ray.draws import words
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.geo.distance import unit_xyz
-from lgsid_ray.geo.locations import locate, read_labels
+from lgsid_ray.geo.locations import CITY, DISTRICT, PROVINCE, locate, read_labels
 from lgsid_ray.geo.places import gather
 from lgsid_ray.preference.opponents import alike_outside, just_outside
 
@@ -50,6 +50,31 @@ def test_draws_stay_inside_and_outside(places):
     assert (places.code[outside] != places.code[items]).all()
     assert sorted(set(outside[items == 0])) == [1, 3, 5, 6, 7]
     np.testing.assert_allclose(np.bincount(outside[items == 0])[[1, 3, 5, 6, 7]] / 2000, 0.2, atol=0.04)
+
+
+def test_wider_regions_are_the_city_and_the_province():
+    table = pa.table(
+        {
+            "lat": np.arange(7.0),
+            "lon": np.zeros(7),
+            "split": ["train"] * 7,
+            "province": list("ppppqqq"),
+            "city": list("xxyyxxz"),
+            "district": list("abaaaba"),  # city x of province p is another than x of q
+        }
+    )
+    places = locate([read_labels(table)])
+    items = np.repeat(np.arange(7), 300)
+    bits = words(0, "t", np.arange(len(items)))
+    for level, key in ((PROVINCE, "ppppqqq"), (CITY, "0011223")):
+        inside, outside = places.inside(items, bits, level), places.outside(items, bits, level)
+        for item in range(7):
+            mates = {other for other in range(7) if key[other] == key[item] and other != item}
+            assert set(inside[items == item]) == (mates or {-1})
+            assert set(outside[items == item]) == set(range(7)) - mates - {item}
+    assert places.contrast(np.arange(7), np.full(7, PROVINCE)).tolist() == [PROVINCE] * 7
+    one = locate([read_labels(table.slice(0, 4))])
+    assert one.contrast(np.arange(4), np.full(4, PROVINCE)).tolist() == [DISTRICT] * 4
 
 
 def test_just_outside_passes_over_the_own_location(places):
