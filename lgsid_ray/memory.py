@@ -37,7 +37,7 @@ class PeakMemory:
             started = time.monotonic()
             self.peak_mb = max(self.peak_mb, tree_mb())
             # The kernel walks page tables for each answer; on a busy machine that takes long, so ask less often.
-            pause = max(self._interval_s, 30 * (time.monotonic() - started))
+            pause = max(self._interval_s, 5 * (time.monotonic() - started))
             if self._stop.wait(pause):
                 return
 

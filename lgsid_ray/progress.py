@@ -6,13 +6,13 @@ A file, because the loop may run on another machine and its prints are lost amon
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from lgsid_ray.errors import StorageError
 from lgsid_ray.storage import StageDir
 
 _FILE = "progress.json"
-_EVERY_S = 5.0
+_EVERY_S = 10.0
 
 
 class Told:
@@ -25,7 +25,8 @@ class Told:
         """Say that `step` of `steps` is done, with its figures."""
         if time.monotonic() - self._last >= _EVERY_S:
             self._last = time.monotonic()
-            self._out.write_json(_FILE, {"step": step, "steps": steps, "figures": figures})
+            with suppress(StorageError):  # training does not end because nobody can be told how far it is
+                self._out.write_json(_FILE, {"step": step, "steps": steps, "figures": figures})
 
 
 @contextmanager

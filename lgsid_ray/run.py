@@ -24,7 +24,7 @@ import lgsid_ray
 from lgsid_ray.config import RunConfig
 from lgsid_ray.errors import StorageError
 from lgsid_ray.memory import PeakMemory
-from lgsid_ray.storage import StageDir, resolve
+from lgsid_ray.storage import SCRATCH, StageDir, resolve
 
 Facts = dict[str, Any]
 """What a stage tells about itself: row counts and figures, JSON values only."""
@@ -164,6 +164,7 @@ class Run:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         out.write_json("manifest.json", manifest.model_dump(mode="json"))
+        out.remove(SCRATCH)  # not before: a stage that is killed here must still find what it would continue from
         self.log(f"{stage.name}: done in {manifest.seconds:.0f} s, peak {manifest.peak_memory_mb / 1024:.1f} GiB")
         return manifest
 

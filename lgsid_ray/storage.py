@@ -7,6 +7,7 @@ moved into place, so that it is either whole or absent; a stage is whole once it
 import json
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from fsspec.core import url_to_fs
 
 from lgsid_ray.errors import StorageError
 
+SCRATCH = "work"
+"""The member of a stage's folder that holds what only an unfinished stage needs; removed once it is finished."""
+
 
 @dataclass(frozen=True)
 class StageDir:
@@ -30,7 +34,8 @@ class StageDir:
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
         """The fsspec file system that holds the folder."""
-        return url_to_fs(self.uri)[0]
+        # Listings are not cached: what other processes have written since would be missing in them.
+        return url_to_fs(self.uri, use_listings_cache=False)[0]
 
     @property
     def root(self) -> str:
@@ -69,7 +74,10 @@ class StageDir:
 
     def make(self) -> "StageDir":
         """Create the folder (object stores need none) and return it."""
-        self.fs.makedirs(self.root, exist_ok=True)
+        try:
+            self.fs.makedirs(self.root, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot create the folder {self.root}: {error.strerror or error}") from error
         return self
 
     @contextmanager
@@ -146,6 +154,12 @@ class StageDir:
         except (pa.ArrowInvalid, OSError) as error:
             raise StorageError(f"{part} is corrupt ({error}); delete {self.root} and run again") from None
 
+    def count_parts(self, name: str) -> list[tuple[str, int]]:
+        """The parts of a table with their rows; footers are read side by side, since a store answers slowly."""
+        parts = self.parts(name)
+        with ThreadPoolExecutor(16) as readers:
+            return list(zip(parts, readers.map(self.count_rows, parts), strict=True))
+
     def count_rows(self, part: str) -> int:
         """Rows of one Parquet part, from its footer."""
         try:
@@ -156,8 +170,18 @@ class StageDir:
 
 
 def resolve(uri: str) -> str:
-    """An absolute form of a local path; URIs are returned as they are."""
-    return uri if "://" in uri else str(Path(uri).expanduser().resolve())
+    """An absolute form of a local path; URIs are returned as they are.
+
+    Raises:
+        StorageError: no file system of that name is known, or its driver is not installed.
+    """
+    if "://" not in uri:
+        return str(Path(uri).expanduser().resolve())
+    try:
+        url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"{uri}: {error}") from error
+    return uri
 
 
 def _protocols(fs: fsspec.AbstractFileSystem) -> tuple[str, ...]:

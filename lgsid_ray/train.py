@@ -32,7 +32,7 @@ from safetensors.torch import load_file, save_file
 from lgsid_ray.config.align import TrainerConfig
 from lgsid_ray.errors import ConfigError, StorageError
 from lgsid_ray.progress import Told, shown
-from lgsid_ray.storage import StageDir
+from lgsid_ray.storage import SCRATCH, StageDir
 
 Step = Callable[[int], tuple[torch.Tensor, dict[str, float]]]
 _told: Told | None = None  # of this worker process
@@ -74,6 +74,7 @@ def fit(
     gpu = trainer.gpus_per_worker > 0
     if not gpu and shutil.which("g++") is None:
         raise ConfigError("training on CPUs compiles a DeepSpeed operator: install g++ (Debian: apt install g++)")
+    _drop_torn_snapshot(out)
     resources = {"CPU": 1.0, **({"GPU": trainer.gpus_per_worker} if gpu else {})}
     environment = {"TOKENIZERS_PARALLELISM": "false", **({} if gpu else {"DS_ACCELERATOR": "cpu"})}
     trainer_run = TorchTrainer(
@@ -85,7 +86,7 @@ def fit(
         ),
         run_config=ray.train.RunConfig(
             name="train",
-            storage_path=out.path(),
+            storage_path=out.path(SCRATCH),
             storage_filesystem=None if out.is_local else out.arrow,
             failure_config=ray.train.FailureConfig(max_failures=trainer.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
@@ -100,6 +101,16 @@ def fit(
         state, record = _read(folder)
     weights = {name.removeprefix("weight."): value for name, value in state.items() if name.startswith("weight.")}
     return Trained(weights, record["history"])
+
+
+def _drop_torn_snapshot(out: StageDir) -> None:
+    """Ray writes its list of checkpoints in place: half of one, from a kill in that instant, would stop every start."""
+    snapshot = f"{SCRATCH}/train/checkpoint_manager_snapshot.json"
+    if out.exists(snapshot):
+        try:
+            json.loads(out.read(snapshot))
+        except ValueError:
+            out.remove(f"{SCRATCH}/train")
 
 
 def _loop_with_progress(task: dict[str, Any]) -> None:
@@ -210,17 +221,23 @@ class Engine:
 
 
 class Scalars:
-    """TensorBoard curves under `out`/tensorboard, written by rank 0 as training goes (local run directories only)."""
+    """TensorBoard curves under `out`/tensorboard, written by rank 0 as training goes.
+
+    In an object store, where files do not grow, they appear when training ends.
+    """
 
     def __init__(self, out: StageDir, rank: int) -> None:
-        self._writer = None
-        if rank == 0 and out.is_local:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(out.path("tensorboard"))
+        self._out, self._writes, self._folder = out, rank == 0, ""
+        self._writer: Any = None
 
     def add(self, step: int, figures: dict[str, float]) -> None:
         """Add one step's figures."""
+        if self._writes and self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._folder = self._out.path("tensorboard") if self._out.is_local else tempfile.mkdtemp()
+            # What a killed call wrote of this step and later ones is hidden.
+            self._writer = SummaryWriter(self._folder, purge_step=step)
         if self._writer is not None:
             for name, value in figures.items():
                 self._writer.add_scalar(name, value, step)
@@ -229,6 +246,9 @@ class Scalars:
         """Write what is pending."""
         if self._writer is not None:
             self._writer.close()
+            if not self._out.is_local:
+                self._out.fs.put(f"{self._folder}/", f"{self._out.path('tensorboard')}/", recursive=True)
+                shutil.rmtree(self._folder)
 
 
 def train_steps(

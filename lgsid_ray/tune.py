@@ -36,11 +36,14 @@ def search(config: RunConfig, out: str, log: Callable[[str], None]) -> StageDir:
     Give the same command again after a kill: finished trials stay finished, the rest goes on.
 
     Raises:
-        ConfigError: nothing to search, or λ is to be searched but nothing is aligned.
+        ConfigError: nothing to search, λ is to be searched but nothing is aligned, or several trials would write to
+            an object store at once.
         LgsidError: no trial finished.
     """
     space = _space(config)
     run = Run(out, config, log=log)
+    if config.tune.concurrent > 1 and not run.home.is_local:
+        raise ConfigError(f"tune.concurrent: {run.uri} has no locks, and trials share stages; set tune.concurrent=1")
     digest = hashlib.sha256(json.dumps(_identity(config), sort_keys=True).encode()).hexdigest()[:16]
     folder = run.home.child(f"tune/{digest}").make()
     _run_shared(run, space)
@@ -107,9 +110,10 @@ def _space(config: RunConfig) -> dict[str, Any]:
 
 
 def _identity(config: RunConfig) -> dict[str, Any]:
-    """What makes two searches the same one; the number of trials may grow from one call to the next."""
+    """What makes two searches the same one. Another number of trials is another search, which finds the stages of
+    the trials it shares with this one done."""
     tree = config.model_dump(mode="json", by_alias=True)
-    tree["tune"] = {key: value for key, value in tree["tune"].items() if key not in ("trials", "concurrent")}
+    del tree["tune"]["concurrent"]
     return {key: value for key, value in tree.items() if key not in ("ray", "report", "rank", "generate")}
 
 
@@ -126,9 +130,9 @@ def _run_shared(run: Run, space: dict[str, Any]) -> None:
 
 
 def _tuner(config: RunConfig, uri: str, folder: StageDir, name: str, space: dict[str, Any]) -> tune.Tuner:
-    # A trial is a driver: it waits for the stages' own workers, which need the CPUs more than it does.
+    # A trial is a driver: it waits for the stages' own workers, which need every CPU there is.
     trainable = tune.with_resources(
-        tune.with_parameters(_trial, tree=config.model_dump(mode="json", by_alias=True), uri=uri), {"CPU": 0.1}
+        tune.with_parameters(_trial, tree=config.model_dump(mode="json", by_alias=True), uri=uri), {"CPU": 0}
     )
     experiment = folder.path(name)
     if tune.Tuner.can_restore(experiment, storage_filesystem=folder.arrow):

@@ -18,7 +18,7 @@ from lgsid_ray.recommend.generative.sequences import build
 from lgsid_ray.recommend.inputs import read_items, read_log
 from lgsid_ray.recommend.panel import Panel
 from lgsid_ray.run import Facts, Inputs
-from lgsid_ray.storage import StageDir
+from lgsid_ray.storage import SCRATCH, StageDir
 from lgsid_ray.train import Engine, fit, train_steps
 
 WEIGHTS = "weights.safetensors"
@@ -124,7 +124,7 @@ def _take_snapshot(engine: Engine, out: StageDir, epoch: int, writes: bool) -> N
 
 
 def _snapshot(epoch: int) -> str:
-    return f"epochs/{epoch:04d}.safetensors"
+    return f"{SCRATCH}/epochs/{epoch:04d}.safetensors"
 
 
 def _skip(out: StageDir, reason: str) -> Facts:
@@ -138,7 +138,5 @@ def _publish(out: StageDir, metrics: dict[str, Any], best: Best) -> Facts:
     with out.write(WEIGHTS) as file:
         file.write(save(best.weights))
     out.write_json("metrics.json", metrics)
-    for scaffold in ("epochs", "train"):
-        out.remove(scaffold)
     facts: Facts = metrics.pop("facts")
     return facts

@@ -23,7 +23,7 @@ def kmeans(pool: Pool, view: View, clusters: int, config: KMeansConfig, seed: in
         name: of the random streams, so that levels differ.
     """
     centroids = _initial(pool, view, clusters, seed, name)
-    batch = min(1.0, config.batch_rows / pool.total) if config.method == "minibatch" else 1.0
+    batch = min(1.0, config.batch_rows / pool.trained) if config.method == "minibatch" else 1.0
     price = np.zeros(clusters, np.float32) if config.balanced else None
     seen, before = np.zeros(clusters), np.inf
     for step in range(config.iterations):
@@ -62,7 +62,7 @@ def train_levels(
         view: the residuals after level 1.
     """
     levels = Levels(codebooks, Adam(config.learning_rate))
-    batch = min(1.0, config.batch_rows / pool.total)
+    batch = min(1.0, config.batch_rows / pool.trained)
     steps = max(1, round(1 / batch))
     scale, best, best_loss, history = None, codebooks, np.inf, []
     for epoch in range(config.epochs + 1):
@@ -87,7 +87,7 @@ def train_levels(
 
 def _initial(pool: Pool, view: View, clusters: int, seed: int, name: str) -> Floats:
     """k-means|| (Bahmani et al., 2012): a few passes of oversampling, then weighted k-means++ on what they found."""
-    first = pool.map("pick", view, f"first-{name}", seed, min(64, pool.total), pool.total)
+    first = pool.map("pick", view, f"first-{name}", seed, min(64, pool.trained), pool.trained)
     start = np.concatenate(first)
     candidates = start[:1] if len(start) else pool.map("pick", view, "all", seed, 1, 1)[0][:1]
     for turn in range(ROUNDS):
@@ -124,9 +124,9 @@ def _measure(pool: Pool, view: View, codebooks: list[Floats]) -> tuple[list[floa
         here = replace(view, centres=(*view.centres, *codebooks[:level]))
         if level == 0:
             zero = np.zeros((1, centres.shape[1]), np.float32)
-            errors.append(add_up(pool.map("statistics", here, zero, None, 0, 1.0, "")).inertia / pool.total)
+            errors.append(add_up(pool.map("statistics", here, zero, None, 0, 1.0, "")).inertia / pool.trained)
         total = add_up(pool.map("statistics", here, centres, None, len(centres), 1.0, ""))
-        errors.append(total.inertia / pool.total)
+        errors.append(total.inertia / pool.trained)
         hard.append(total.counts.astype(np.float64))
         far.append(total.far[total.far_distance > 0])
     return errors, hard, far

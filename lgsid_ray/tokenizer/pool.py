@@ -1,8 +1,8 @@
 """The K-Means actor pool: shards stay in the actors, only centroids, sums and counts travel.
 
-Items are cut into shards of SHARD_ROWS, whatever the number of actors, and results are added in the order of the
-shards, so neither the pool's size nor timing changes a digit. An actor that dies is replaced; the new one reads
-its shard again and the call is repeated, with the same result.
+Fitting sees the training items alone; tokens are given to all. Items are cut into shards of SHARD_ROWS, whatever the
+number of actors, and results are added in the order of the shards, so neither the pool's size nor timing changes a
+digit. An actor that dies is replaced; the new one reads its shard again and the call is repeated, with the same result.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,8 @@ import pyarrow as pa
 import ray
 import torch
 from numpy.typing import NDArray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from lgsid_ray.config.tokenizer import FeatureConfig
 from lgsid_ray.draws import unit, words
@@ -42,28 +44,54 @@ class View:
     centres: tuple[Floats, ...] = ()
 
 
-class Shard:
-    """Rows [start, stop) of the items: their raw features and embeddings, read once."""
+@dataclass(frozen=True)
+class Slice:
+    """Some rows of a part."""
 
-    def __init__(
-        self, catalogue: StageDir, vectors: StageDir, config: FeatureConfig, seed: int, start: int, stop: int
-    ) -> None:
+    part: str
+    offset: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Making:
+    """Where a shard's rows [start, stop) stand."""
+
+    catalogue: StageDir
+    vectors: StageDir
+    start: int
+    stop: int
+    items: list[Slice]
+    embeddings: list[Slice]
+
+
+class Shard:
+    """A run of items: their raw features and embeddings, read once. Fitting goes by its training items."""
+
+    def __init__(self, making: Making, config: FeatureConfig, seed: int) -> None:
         torch.set_num_threads(1)  # the pool is the parallelism
-        items = _rows(catalogue, "items", ["item_index", "item_id", *COLUMNS], start, stop)
-        embedded = _rows(vectors, "embeddings", ["item_index", "embedding"], start, stop)
+        items = _rows(making.catalogue, making.items, ["item_index", "item_id", "split", *COLUMNS], making)
+        embedded = _rows(making.vectors, making.embeddings, ["item_index", "embedding"], making)
         self.item_id = items.column("item_id").combine_chunks()
-        self.config, self.start = config, start
+        self.config, self.start = config, making.start
+        train = items.column("split").to_numpy(zero_copy_only=False) == "train"
+        self._train = slice(None) if train.all() else train  # a slice, so that nothing is copied
+        self._numbers = making.start + np.flatnonzero(train)
         self.raw = raw_features(items, config, seed)
         flat = np.asarray(embedded.column("embedding").combine_chunks().flatten(), dtype=np.float32)
         self.embeddings = flat.reshape(len(embedded), -1)
         self._kept: tuple[tuple[Any, ...], Floats] | None = None
 
+    def count(self) -> int:
+        """Training items."""
+        return len(self._numbers)
+
     def moments(self) -> Moments:
-        """Sums of the raw features."""
-        return moments(self.raw)
+        """Sums of the training items' raw features."""
+        return moments(self.raw[self._train])
 
     def rows(self, view: View) -> Floats:
-        """(n, width) vectors of a view; the last one is kept, since iterations ask for it again and again."""
+        """(n, width) vectors of the training items in a view; the last is kept, since iterations ask for it again."""
         key = (view.features, *(id_of(array) for array in (view.centroids, *view.centres) if array is not None))
         if self._kept is None or self._kept[0] != key:
             self._kept = (key, self._make(view))
@@ -72,41 +100,45 @@ class Shard:
     def _make(self, view: View) -> Floats:
         if view.features:
             assert view.moments is not None
-            return standardise(self.raw, view.moments, self.config)
-        left = self.embeddings
+            return standardise(self.raw[self._train], view.moments, self.config)
+        left = self.embeddings[self._train]
         for level, centres in enumerate(view.centres):
-            left = left - centres[self._label(view, level, left)]
+            left = left - centres[self._label(view, level, self.raw[self._train], left)]
         return left
 
-    def _label(self, view: View, level: int, left: Floats) -> NDArray[np.int64]:
+    def _label(self, view: View, level: int, raw: Floats, left: Floats) -> NDArray[np.int64]:
         if level == 0 and view.centroids is not None:
             assert view.moments is not None
-            return assign(standardise(self.raw, view.moments, self.config), view.centroids)[0]
+            return assign(standardise(raw, view.moments, self.config), view.centroids)[0]
         return assign(left, view.centres[level])[0]
+
+    def _draws(self, seed: int, stream: str) -> NDArray[np.float64]:
+        """One number per training item, by its item_index alone."""
+        return unit(words(seed, stream, self._numbers))
 
     def pick(self, view: View, stream: str, seed: int, count: int, total: int) -> Floats:
         """About count/total of the rows, by a draw on the item's number alone."""
         rows = self.rows(view)
-        return rows[unit(words(seed, stream, np.arange(self.start, self.start + len(rows)))) < count / total]
+        return rows[self._draws(seed, stream) < count / total]
 
     def statistics(self, view: View, centroids: Floats, price: Floats | None, far: int, batch: float, tag: str) -> Sums:
         """Sums and counts under `centroids`; of a seeded share `batch` of the rows where that is below 1."""
         rows = self.rows(view)
         if batch < 1:
-            rows = rows[unit(words(0, tag, np.arange(self.start, self.start + len(rows)))) < batch]
+            rows = rows[self._draws(0, tag) < batch]
         return statistics(rows, centroids, price, far)
 
     def oversample(self, view: View, chosen: Floats, rate: float, seed: int, tag: str) -> Floats:
         """Rows drawn with probability rate · d², d² to the nearest row chosen so far (a round of k-means||)."""
         rows = self.rows(view)
         distance = assign(rows, chosen)[1]
-        draws = unit(words(seed, tag, np.arange(self.start, self.start + len(rows))))
-        return rows[draws < rate * distance]
+        return rows[self._draws(seed, tag) < rate * distance]
 
     def embedding_sums(self, view: View, centroids: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Sums of the embeddings, and counts, of each cluster of `view` (level 1's centres)."""
         label, _ = assign(self.rows(view), centroids)
-        return cluster_sums(self.embeddings, label, len(centroids)), np.bincount(label, minlength=len(centroids))
+        sums = cluster_sums(self.embeddings[self._train], label, len(centroids))
+        return sums, np.bincount(label, minlength=len(centroids))
 
     def gradient(
         self, view: View, codebooks: list[Floats], slopes: Any, temperatures: list[float], batch: float, tag: str
@@ -114,20 +146,20 @@ class Shard:
         """This shard's share of a gradient step on the residual levels."""
         rows = self.rows(view)
         if batch < 1:
-            rows = rows[unit(words(0, tag, np.arange(self.start, self.start + len(rows)))) < batch]
+            rows = rows[self._draws(0, tag) < batch]
         return gradient(rows, codebooks, slopes, temperatures)
 
     def tokens(self, view: View) -> tuple[NDArray[np.int32], list[float]]:
-        """(n, L) tokens under all levels of `view`, and the sum of ‖R^(l)‖² after each level (Eq 12)."""
+        """(n, L) tokens of all items under all levels of `view`, and the sum of ‖R^(l)‖² after each level (Eq 12)."""
         left, out, energy = self.embeddings, np.empty((len(self.embeddings), len(view.centres)), dtype=np.int32), []
         for level, centres in enumerate(view.centres):
-            out[:, level] = self._label(view, level, left)
+            out[:, level] = self._label(view, level, self.raw, left)
             left = left - centres[out[:, level]]
             energy.append(float(np.square(left, dtype=np.float64).sum()))
         return out, energy
 
     def embedding_moments(self) -> Moments:
-        """Sums of the embeddings and of their squares."""
+        """Sums of all embeddings and of their squares."""
         return moments(self.embeddings)
 
 
@@ -145,17 +177,24 @@ class Pool:
     """
 
     def __init__(self, catalogue: StageDir, vectors: StageDir, config: FeatureConfig, seed: int, actors: int) -> None:
-        self.total = sum(catalogue.count_rows(part) for part in catalogue.parts("items"))
-        held = sum(vectors.count_rows(part) for part in vectors.parts("embeddings"))
+        items, embedded = catalogue.count_parts("items"), vectors.count_parts("embeddings")
+        self.total, held = (sum(rows for _, rows in parts) for parts in (items, embedded))
         if held != self.total:
             raise StorageError(f"{vectors.root} holds {held} embeddings for {self.total} items; delete it, run again")
         starts = range(0, self.total, SHARD_ROWS)
         self.bounds = [(start, min(start + SHARD_ROWS, self.total)) for start in starts]
-        self._make = [(catalogue, vectors, config, seed, start, stop) for start, stop in self.bounds]
-        # Never more actors than CPUs: those beyond would wait for ever while the others hold theirs.
+        self._make = [
+            (Making(catalogue, vectors, *span, _slices(items, *span), _slices(embedded, *span)), config, seed)
+            for span in self.bounds
+        ]
+        # Never more actors than CPUs: those beyond would wait for ever while the others hold theirs. And all at once
+        # or none: two pools that each got some of theirs would wait for each other.
         actors = max(1, min(actors, len(starts), int(ray.cluster_resources().get("CPU", 1))))
         self._owner = [shard % actors for shard in range(len(starts))]
-        self._actors = [self._start(number) for number in range(max(self._owner) + 1)]
+        self._group = placement_group([{"CPU": 1.0}] * actors)
+        self._actors = [self._start(number) for number in range(actors)]
+        self.trained = sum(self.map("count"))
+        """Training items."""
 
     def map(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every shard; results in the order of the shards."""
@@ -174,10 +213,12 @@ class Pool:
         """End the actors."""
         for actor in self._actors:
             ray.kill(actor)
+        remove_placement_group(self._group)
 
     def _start(self, number: int) -> Any:
         mine = {shard: self._make[shard] for shard, owner in enumerate(self._owner) if owner == number}
-        return ray.remote(_Holder).options(num_cpus=1).remote(mine)
+        place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=number)
+        return ray.remote(_Holder).options(num_cpus=1, scheduling_strategy=place).remote(mine)
 
     def _call(self, shard: int, method: str | Callable[..., Any], shared: list[Any]) -> Any:
         return self._actors[self._owner[shard]].call.remote(shard, method, *shared)
@@ -186,7 +227,7 @@ class Pool:
         for _ in range(3):
             try:
                 return ray.get(call)
-            except ray.exceptions.RayActorError:
+            except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
                 owner = self._owner[shard]
                 try:  # another shard's call may have replaced it already
                     ray.get(self._actors[owner].alive.remote())
@@ -216,18 +257,19 @@ class _Holder:
         return self._shards[shard]
 
 
-def _rows(folder: StageDir, table: str, columns: list[str], start: int, stop: int) -> pa.Table:
-    """Rows [start, stop) of a table, reading only the parts that hold some of them."""
+def _slices(parts: list[tuple[str, int]], start: int, stop: int) -> list[Slice]:
+    """Where the rows [start, stop) of a table stand in its parts."""
     found, first = [], 0
-    for part in folder.parts(table):
-        count = folder.count_rows(part)
-        if first < stop and first + count > start:
-            rows = folder.read_part(part, columns)
-            low, high = max(start - first, 0), min(stop - first, count)
-            found.append(rows.slice(low, high - low))
+    for part, count in parts:
+        low, high = max(start - first, 0), min(stop - first, count)
+        if low < high:
+            found.append(Slice(part, low, high - low))
         first += count
-    out = pa.concat_tables(found)
-    index = out.column("item_index").to_numpy()
-    if not np.array_equal(index, np.arange(start, stop)):
-        raise StorageError(f"{folder.path(table)}: item_index is not 0..n-1 in order; delete {folder.root}, run again")
+    return found
+
+
+def _rows(folder: StageDir, slices: list[Slice], columns: list[str], making: Making) -> pa.Table:
+    out = pa.concat_tables([folder.read_part(s.part, columns).slice(s.offset, s.rows) for s in slices])
+    if not np.array_equal(out.column("item_index").to_numpy(), np.arange(making.start, making.stop)):
+        raise StorageError(f"{slices[0].part}: item_index is not 0..n-1 in order; delete {folder.root}, run again")
     return out

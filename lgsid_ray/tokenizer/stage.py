@@ -24,11 +24,12 @@ INVERSE_ROWS = 500_000
 def tokenise(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
     """SIDs for every item: `sids.parquet`, `inverse.parquet`, `codebooks.safetensors`, `metrics.json`, `history.json`.
 
-    The driver holds the codebooks and, to rank collisions and to turn the table around, the items' tokens and keys
-    (some 60 bytes an item).
+    Codebooks are fitted to the training items and give tokens to all. To use every item of a catalogue, hold none out
+    (catalogue.split). The driver holds the codebooks and, to rank collisions and to turn the table around, the items'
+    tokens and keys (some 60 bytes an item).
 
     Raises:
-        ConfigError: more clusters than items. GateError: a codebook has collapsed.
+        ConfigError: more clusters than training items. GateError: a codebook has collapsed.
     """
     settings = config.tokenizer
     vectors = inputs["embed_aligned" if settings.embeddings == "aligned" else "embed"]
@@ -36,7 +37,7 @@ def tokenise(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -
         out.remove(leftover)
     pool = Pool(inputs["catalogue"], vectors, settings.features, config.seed, settings.kmeans.actors)
     try:
-        _require_items(settings, pool.total)
+        _require_items(settings, pool.trained)
         view, books, history = _fitted(pool, settings, config.seed, out)
         whole = View(False, view.moments, view.centroids, tuple(books.centres_))
         found = pool.map("tokens", whole)
@@ -161,7 +162,7 @@ def _lists(tokens: np.ndarray) -> pa.ListArray:
 def _require_items(config: TokenizerConfig, items: int) -> None:
     if max(config.sizes) > items:
         raise ConfigError(
-            f"tokenizer.sizes {config.sizes}: {max(config.sizes)} clusters for {items} items; "
+            f"tokenizer.sizes {config.sizes}: {max(config.sizes)} clusters for {items} training items; "
             f"choose sizes of at most {items}"
         )
 

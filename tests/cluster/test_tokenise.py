@@ -119,6 +119,23 @@ def test_reconstruction_error_is_that_of_the_saved_codebooks(inputs: dict[str, S
     assert np.allclose(books.centres_[0][tokens[0, 0]], vectors(2000)[members].mean(axis=0), atol=1e-5)
 
 
+def test_codebooks_see_training_items_only_and_all_items_get_a_sid(tmp_path: Path) -> None:
+    held = np.arange(600) % 5 == 0
+    table = items(600)
+    place = table.column_names.index("split")
+    table = table.set_column(place, "split", pa.array(np.where(held, "held_place", "train").tolist()))
+    rows = vectors(600)
+    one, _ = run(world(tmp_path / "one", table, rows), tmp_path)
+    rows[held] = rows[held][::-1]
+    two, _ = run(world(tmp_path / "two", table, rows), tmp_path)
+    for before, after in zip(Codebooks.load(one).centres_, Codebooks.load(two).centres_, strict=True):
+        np.testing.assert_array_equal(before, after)
+    tokens = [np.array(out.read_table("sids.parquet").column("tokens").to_pylist()) for out in (one, two)]
+    assert len(tokens[0]) == 600
+    assert (tokens[0][~held] == tokens[1][~held]).all()
+    assert (tokens[0][held] != tokens[1][held]).any()
+
+
 def test_same_seed_same_bytes_other_seed_other_sids(inputs: dict[str, StageDir], tmp_path: Path) -> None:
     tables = [run(inputs, tmp_path, seed)[0].read_table("sids.parquet") for seed in ("seed=0", "seed=0", "seed=1")]
     assert tables[0].equals(tables[1])
@@ -206,7 +223,7 @@ def test_every_knob_does_something(inputs: dict[str, StageDir], plain: StageDir,
 
 
 def test_more_clusters_than_items(inputs: dict[str, StageDir], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"tokenizer\.sizes.*5000 clusters for 2000 items"):
+    with pytest.raises(ConfigError, match=r"tokenizer\.sizes.*5000 clusters for 2000 training items"):
         run(inputs, tmp_path, "tokenizer.sizes=[5000, 4]")
 
 
