@@ -3,7 +3,7 @@
 from lgsid_ray.align.stage import align, reward
 from lgsid_ray.catalog.stage import catalogue, source_identities
 from lgsid_ray.config import RunConfig
-from lgsid_ray.encoder.stage import embed, embed_aligned, embed_content, embed_lists
+from lgsid_ray.encoder.stage import embed, embed_aligned, embed_content, embed_lists, weights
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.evaluate.stage import evaluate
 from lgsid_ray.geo.stage import sample
@@ -29,7 +29,9 @@ def plan(config: RunConfig) -> list[Stage]:
             summary="read, validate, label and split items and interactions",
         ),
         Stage("sample", sample, ("sampling",), ("catalogue",), summary="density-aware negatives (Eq 1)"),
-        Stage("embed", embed, ("encoder",), ("catalogue",), seeded=False, summary="reference embeddings"),
+        Stage(
+            "embed", embed, ("encoder",), ("catalogue",), seeded=False, sources=weights, summary="reference embeddings"
+        ),
     ]
     if content:
         stages.append(
@@ -39,6 +41,7 @@ def plan(config: RunConfig) -> list[Stage]:
                 ("encoder",),
                 ("catalogue",),
                 seeded=False,
+                sources=weights,
                 summary="embeddings of content-only prompts",
             )
         )
@@ -49,6 +52,7 @@ def plan(config: RunConfig) -> list[Stage]:
                 embed_lists,
                 ("encoder",),
                 ("catalogue", "sample"),
+                sources=weights,
                 summary="embeddings of mismatched prompts (Eq 1)",
             ),
             Stage("reward", reward, ("reward",), ("sample", "embed_lists"), summary="reward model (Eq 2-4)"),
@@ -80,7 +84,8 @@ def plan(config: RunConfig) -> list[Stage]:
         stages.append(
             Stage("generate", generate, ("generate",), ("catalogue", "tokenise"), summary="next-item generation")
         )
-    everything = tuple(stage.name for stage in stages)
+    # Negatives serve alignment alone: without it they can be asked for by name, but the page does not wait for them.
+    everything = tuple(stage.name for stage in stages if aligned or stage.name != "sample")
     stages.append(Stage("report", report, ("report",), everything, seeded=False, summary="one HTML page"))
     return stages
 
@@ -103,10 +108,8 @@ def is_complete(run: Run, until: str | None = None) -> bool:
 
 
 def needed(config: RunConfig, until: str | None) -> list[Stage]:
-    """The stages that `until` rests on, itself last, in order; None: the whole plan."""
-    stages = plan(config)
-    if until is None:
-        return stages
+    """The stages that `until` rests on, itself last, in order; None: those of the report, which shows all of them."""
+    stages, until = plan(config), until or "report"
     by_name = {stage.name: stage for stage in stages}
     if until not in by_name:
         raise ConfigError(f"stage {until!r} is not part of this run; its stages are {', '.join(by_name)}")

@@ -4,8 +4,8 @@
     RUN/<stage>/<fingerprint>/manifest.json  written last: with it the stage is whole, without it it is not
     RUN/config.json                          the configuration of the latest run
 
-A fingerprint covers the stage's version, the configuration sections it reads, the seed, the fingerprints of the
-stages before it and its source files. Nothing is ever overwritten, so runs that share a stage share its result.
+A fingerprint covers the stage's version, the configuration sections it reads (less resources), the seed, the
+fingerprints of the stages before it and its source files. Nothing is ever overwritten, so runs that share a stage share its result.
 """
 
 import fcntl
@@ -99,7 +99,7 @@ class Run:
         content = {
             "stage": stage.name,
             "version": stage.version,
-            "config": self._config(stage),
+            "config": {name: getattr(self.config, name).identity() for name in stage.sections},
             "seed": self.config.seed if stage.seeded else None,
             "inputs": {name: self._fingerprints[name] for name in stage.inputs},
             "sources": self._sources(stage),
@@ -155,7 +155,7 @@ class Run:
             version=stage.version,
             code=lgsid_ray.__version__,
             seed=self.config.seed,
-            config=self._config(stage),
+            config={name: getattr(self.config, name).model_dump(mode="json", by_alias=True) for name in stage.sections},
             inputs={name: self._fingerprints[name] for name in stage.inputs},
             sources=self._sources(stage),
             facts=facts,
@@ -167,9 +167,6 @@ class Run:
         out.remove(SCRATCH)  # not before: a stage that is killed here must still find what it would continue from
         self.log(f"{stage.name}: done in {manifest.seconds:.0f} s, peak {manifest.peak_memory_mb / 1024:.1f} GiB")
         return manifest
-
-    def _config(self, stage: Stage) -> dict[str, Any]:
-        return {name: getattr(self.config, name).model_dump(mode="json", by_alias=True) for name in stage.sections}
 
     def _sources(self, stage: Stage) -> list[str]:
         return stage.sources(self.config) if stage.sources else []

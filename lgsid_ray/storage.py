@@ -66,6 +66,13 @@ class StageDir:
         """Whether the member (or the folder) is there."""
         return bool(self.fs.exists(self.path(name) if name else self.root))
 
+    def members(self, name: str) -> set[str]:
+        """Names of what lies in the folder `name`; none where there is no such folder."""
+        target = self.path(name)
+        if not self.fs.isdir(target):
+            return set()
+        return {str(path).rpartition("/")[2] for path in self.fs.ls(target, detail=False)}
+
     def remove(self, name: str = "") -> None:
         """Delete a member or, with no name, the whole folder; absent is fine."""
         target = self.path(name) if name else self.root

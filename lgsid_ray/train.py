@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from lgsid_ray.config.align import TrainerConfig
-from lgsid_ray.errors import ConfigError, StorageError
+from lgsid_ray.errors import ConfigError, GateError, StorageError
 from lgsid_ray.progress import Told, shown
 from lgsid_ray.storage import SCRATCH, StageDir
 
@@ -98,7 +98,7 @@ def fit(
         result = trainer_run.fit()
     assert result.checkpoint is not None, "train_steps reports its last step"
     with result.checkpoint.as_directory() as folder:
-        state, record = _read(folder)
+        state, record = _read(folder, result.checkpoint.path)
     weights = {name.removeprefix("weight."): value for name, value in state.items() if name.startswith("weight.")}
     return Trained(weights, record["history"])
 
@@ -262,6 +262,9 @@ def train_steps(
         every: steps between checkpoints; the last step always leaves one.
         warmup: steps of linear warm-up.
         extra: state besides weights and optimiser.
+
+    Raises:
+        GateError: the loss is no longer finite.
     """
     import ray.train
 
@@ -271,6 +274,8 @@ def train_steps(
         torch.manual_seed(hash((seed, number, rank)))
         engine.set_learning_rate(min(1.0, (number + 1) / (warmup + 1)))
         loss, figures = step(number)
+        if not torch.isfinite(loss):
+            raise GateError(f"training diverged: the loss is {loss.item()} at step {number + 1}; lower learning_rate")
         engine.update(loss)
         history.append({"step": number + 1, **figures})
         if rank == 0 and _told is not None:
@@ -300,20 +305,20 @@ def _restore(engine: Engine, extra: Stateful | None) -> tuple[int, list[dict[str
     if checkpoint is None:
         return 0, []
     with checkpoint.as_directory() as folder:
-        state, record = _read(folder)
+        state, record = _read(folder, checkpoint.path)
     engine.load_state(state)
     if extra is not None:
         extra.load_state_dict(record["extra"])
     return int(record["step"]), list(record["history"])
 
 
-def _read(folder: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read(folder: str, origin: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         record = json.loads(Path(folder, _RECORD).read_text(encoding="utf-8"))
         return load_file(os.path.join(folder, _STATE)), record
     except (OSError, ValueError, SafetensorError) as error:
         raise StorageError(
-            f"checkpoint {folder} is corrupt ({error}); delete the stage's folder above it and run again"
+            f"checkpoint {origin} is corrupt ({error}); delete the stage's folder above it and run again"
         ) from error
 
 

@@ -29,7 +29,7 @@ class Policy(nn.Module):
         super().__init__()
         from peft import LoraConfig, get_peft_model
 
-        self.tokenizer, base = load_model(encoder.model, "float32")
+        self.tokenizer, base = load_model(encoder.model)
         self._pooling, self._max_tokens = encoder.pooling, encoder.max_tokens
         self._autocast = align.dtype == "bfloat16"
         # peft refuses only if no name fits at all; one misspelt among others would have no effect.

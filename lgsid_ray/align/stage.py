@@ -88,7 +88,7 @@ def _reward_loop(settings: dict[str, Any]) -> None:
         return loss, {"loss": loss.item()}
 
     steps = config.epochs * max(1, len(learn) // batch)
-    train_steps(engine, steps, step, every=max(steps // 4, 1), seed=settings["seed"])
+    train_steps(engine, steps, step, config.trainer.checkpoint_steps, settings["seed"])
 
 
 def _read_lists(lists: StageDir, sample: StageDir) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from lgsid_ray.config.base import Section
+from lgsid_ray.config.base import Section, resource
 
 
 class TrainerConfig(Section):
@@ -13,8 +13,8 @@ class TrainerConfig(Section):
     workers: int = Field(default=2, ge=1)
     gpus_per_worker: float = Field(default=0, ge=0)
     zero_stage: Literal[0, 1, 2] = 2
-    checkpoint_steps: int = Field(default=50, ge=1)
-    max_failures: int = Field(default=2, ge=0)
+    checkpoint_steps: int = resource(50, ge=1)
+    max_failures: int = resource(2, ge=0)
 
 
 class RewardConfig(Section):

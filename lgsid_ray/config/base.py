@@ -1,9 +1,31 @@
 """What every section of the configuration tree shares."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def resource(default: Any, **bounds: Any) -> Any:
+    """A field that says how a result is come by, and never what it is: no part of a stage's identity."""
+    return Field(default=default, json_schema_extra={"resource": True}, **bounds)
 
 
 class Section(BaseModel):
     """A section of the tree: unknown keys and silent conversions are refused, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+
+    def identity(self) -> dict[str, Any]:
+        """The section as JSON values, less its resources: what a fingerprint covers."""
+        return self.model_dump(mode="json", by_alias=True, exclude=_resources(self))
+
+
+def _resources(section: Section) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            found[name] = _resources(value)
+        elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("resource"):
+            found[name] = True
+    return found

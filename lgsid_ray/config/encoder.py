@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lgsid_ray.config.base import Section
+from lgsid_ray.config.base import Section, resource
 
 
 class PromptConfig(Section):
@@ -21,15 +21,16 @@ class EncoderConfig(Section):
     kind: Literal["hf", "random_projection"] = "hf"
     """`random_projection` hashes words into random vectors: no meaning, for load tests only."""
     model: str = "minilm"
-    """`minilm` (packaged, offline), a Hugging Face name, or a local path."""
+    """`minilm` (packaged, offline), a local path, or a Hugging Face name, whose weights are taken never to change."""
     pooling: Literal["mean", "cls", "last"] = "mean"
     dimension: int | None = Field(default=None, ge=8)
     """Only for `random_projection`; a language model has its own."""
     max_tokens: int = Field(default=128, ge=8)
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the forward pass; weights and vectors are float32. `align.dtype` should be the same."""
     batch_size: int = Field(default=64, ge=1)
     rows: int = Field(default=512, ge=1)
     """Rows of an output part: the unit of work, of resuming and of embedding equal prompts once."""
-    actors: int = Field(default=2, ge=1)
+    actors: int = resource(2, ge=1)
     gpus_per_actor: float = Field(default=0, ge=0)
     prompt: PromptConfig = Field(default_factory=PromptConfig)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgsid_ray.config.base import Section
+from lgsid_ray.config.base import Section, resource
 
 
 class FeatureConfig(Section):
@@ -24,7 +24,7 @@ class FeatureConfig(Section):
 class KMeansConfig(Section):
     """The distributed K-Means."""
 
-    actors: int = Field(default=2, ge=1)
+    actors: int = resource(2, ge=1)
     method: Literal["lloyd", "minibatch"] = "lloyd"
     iterations: int = Field(default=25, ge=1)
     tolerance: float = Field(default=1e-4, ge=0)
@@ -32,7 +32,7 @@ class KMeansConfig(Section):
     batch_rows: int = Field(default=65536, ge=1)
     """Rows of a mini-batch, over all shards."""
     balanced: bool = False
-    """Price crowded clusters, so that their sizes even out (softly: no size is guaranteed)."""
+    """Price crowded clusters while fitting, so that sizes even out (softly: no size is guaranteed)."""
 
 
 class TokenizerConfig(Section):

@@ -3,8 +3,8 @@
 import hashlib
 import importlib.util
 import json
-import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,7 +39,7 @@ class TextEncoder:
 
     def __init__(self, config: EncoderConfig, path: str | None = None, device: str = "cpu") -> None:
         self._config, self._device = config, device
-        self.tokenizer, self.model = load_model(path or config.model, config.dtype)
+        self.tokenizer, self.model = load_model(path or config.model)
         self.model.to(device).eval()
         longest = getattr(self.model.config, "max_position_embeddings", None)
         if longest is not None and config.max_tokens > longest:
@@ -63,8 +63,10 @@ class TextEncoder:
     @torch.inference_mode()
     def _forward(self, texts: list[str]) -> np.ndarray:
         batch = tokenise_batch(self.tokenizer, texts, self._config.max_tokens).to(self._device)
-        hidden = self.model(**batch).last_hidden_state
-        return pool(hidden, batch["attention_mask"], self._config.pooling).float().cpu().numpy()
+        # Weights stay float32, as in training: an aligned model's small changes would be lost to rounding.
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._config.dtype == "bfloat16"):
+            hidden = self.model(**batch).last_hidden_state
+        return pool(hidden, batch["attention_mask"], self._config.pooling).cpu().numpy()
 
 
 class RandomProjection:
@@ -100,7 +102,7 @@ def make_encoder(config: EncoderConfig, path: str | None = None, device: str = "
     return TextEncoder(config, path, device)
 
 
-def load_model(name: str, dtype: str) -> tuple[Any, Any]:
+def load_model(name: str) -> tuple[Any, Any]:
     """(tokenizer, model) of a packaged, local or Hugging Face model; safetensors only, no remote code.
 
     The tokenizer pads on the right: absolute positions would shift with padding on the left.
@@ -118,7 +120,7 @@ def load_model(name: str, dtype: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         model, loading = AutoModel.from_pretrained(
             source,
-            dtype=getattr(torch, dtype),
+            dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -185,12 +187,17 @@ def identity(config: EncoderConfig, path: str | None = None) -> dict[str, Any]:
 
 
 def _digest(folder: Path) -> str:
-    """A digest of the model's configuration and weight files."""
+    """A digest of the model's weights, configuration and tokenizer."""
+    files = sorted(file for pattern in ("*.safetensors", "*.json", "*.txt") for file in folder.glob(pattern))
+    return _digest_files(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=4)
+def _digest_files(files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"]):
-        if file.is_file():
-            digest.update(json.dumps([file.name, os.path.getsize(file)]).encode())
-            with file.open("rb") as stream:
-                for block in iter(lambda: stream.read(1 << 20), b""):
-                    digest.update(block)
+    for file, size, _ in files:
+        digest.update(json.dumps([file.name, size]).encode())
+        with file.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
     return digest.hexdigest()[:16]

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lgsid_ray.config import RunConfig
-from lgsid_ray.config.encoder import EncoderConfig
+from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.local import local_copy
 from lgsid_ray.encoder.model import Encoder, identity, make_encoder
 from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
@@ -26,6 +26,12 @@ from lgsid_ray.tables import conform, embeddings, list_embeddings
 Unit = dict[str, Any]
 """An input part, the first row, how many rows, and the name of the output part."""
 Work = Callable[[Encoder, pa.Table], pa.Table]
+
+
+def weights(config: RunConfig) -> list[str]:
+    """What a fingerprint must know of the model beside its name: a digest of its files where they lie here."""
+    found = identity(config.encoder).get("weights")
+    return [f"{config.encoder.model} {found}"] if found else []
 
 
 def embed(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
@@ -65,19 +71,19 @@ def _embed_items(
 def embed_lists(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
     """Embeddings of every anchor's list [P_i, P_i^1 … P_i^K] (Eq 1): `lists/`.
 
-    The prompts' two halves of the whole catalogue are held once in the object store and shared by the actors.
+    The prompts' two halves of the items in any list are held once in the object store and shared by the actors.
     """
     settings = config.encoder.prompt
-    items = inputs["catalogue"].read_table("items")
-    halves = ray.put((pa.array(content_prompts(items, settings)), pa.array(location_prompts(items, settings))))
+    wanted, *halves = _halves(inputs["catalogue"], inputs["sample"], settings)
+    shared = ray.put((wanted, *(pa.array(half) for half in halves)))
 
     def work(encoder: Encoder, lists: pa.Table) -> pa.Table:
-        contents, locations = ray.get(halves)
+        wanted, contents, locations = ray.get(shared)
         anchors = lists.column("item_index").to_numpy()
         negatives = np.stack(lists.column("negatives").to_numpy(zero_copy_only=False))
-        places = np.concatenate([anchors[:, None], negatives], axis=1)
+        places = np.searchsorted(wanted, np.concatenate([anchors[:, None], negatives], axis=1))
         texts = combine(
-            contents.take(pa.array(np.repeat(anchors, places.shape[1]))).to_pylist(),
+            contents.take(pa.array(np.repeat(places[:, 0], places.shape[1]))).to_pylist(),
             locations.take(pa.array(places.ravel())).to_pylist(),
             settings.separator,
         )
@@ -92,6 +98,23 @@ def embed_lists(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir
     return _run(config.encoder, inputs["sample"], "negatives", out, "lists", work, None)
 
 
+def _halves(catalogue: StageDir, sample: StageDir, prompt: PromptConfig) -> tuple[np.ndarray, list[str], list[str]]:
+    """item_index, ascending, of every item that stands in a list; its content prompt and its location prompt."""
+    indices = []
+    for part in sample.parts("negatives"):
+        table = sample.read_part(part, ["item_index", "negatives"])
+        indices += [table.column("item_index").to_numpy(), table.column("negatives").combine_chunks().flatten()]
+    wanted = np.unique(np.concatenate(indices))
+    contents: list[str] = []
+    locations: list[str] = []
+    for part in catalogue.parts("items"):
+        items = catalogue.read_part(part)
+        items = items.filter(pa.array(np.isin(items.column("item_index").to_numpy(), wanted)))
+        contents += content_prompts(items, prompt)
+        locations += location_prompts(items, prompt)
+    return wanted, contents, locations
+
+
 class _Embedder:
     """An actor: loads the model once, then turns units into output parts."""
 
@@ -102,6 +125,7 @@ class _Embedder:
         torch.set_num_threads(1)
         self._config, self._model = config, model
         self._encoder: Encoder | None = None
+        self._part: tuple[str, Any] = ("", None)
         self._out, self._table, self._work, self._source = out, table, work, source
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -111,7 +135,9 @@ class _Embedder:
             path = local_copy(self._model) if self._model is not None else None
             self._encoder = make_encoder(self._config, path, device)
         for part, start, rows, name in zip(batch["part"], batch["start"], batch["rows"], batch["name"], strict=True):
-            table = self._source.read_part(str(part)).slice(int(start), int(rows))
+            if part != self._part[0]:  # units of a part follow one another
+                self._part = (part, self._source.read_part(str(part)))
+            table = self._part[1].slice(int(start), int(rows))
             self._out.write_table(f"{self._table}/{name}", self._work(self._encoder, table))
         return {"rows": batch["rows"]}
 
@@ -131,7 +157,8 @@ def _run(
         StorageError: those that stand are another encoder's, for example since the weights were exchanged.
     """
     units = _units(source, source_table, config.rows)
-    missing = [unit for unit in units if not out.exists(f"{table}/{unit['name']}")]
+    standing = out.members(table)
+    missing = [unit for unit in units if unit["name"] not in standing]
     record = identity(config, local_copy(model) if model is not None else None)
     if len(missing) < len(units) and out.read_json("encoder.json") != record:
         raise StorageError(
@@ -155,8 +182,7 @@ def _run(
 
 def _units(source: StageDir, table: str, rows: int) -> list[Unit]:
     units = []
-    for number, part in enumerate(source.parts(table)):
-        total = source.count_rows(part)
+    for number, (part, total) in enumerate(source.count_parts(table)):
         for start in range(0, total, rows):
             name = f"part-{number:05d}-{start:09d}.parquet"
             units.append({"part": part, "start": start, "rows": min(rows, total - start), "name": name})

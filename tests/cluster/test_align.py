@@ -49,7 +49,7 @@ def run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     from transformers import BertConfig, BertModel
 
     model = str(tmp_path_factory.mktemp("model"))
-    tokenizer, _ = load_model("minilm", "float32")
+    tokenizer, _ = load_model("minilm")
     torch.manual_seed(0)
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(tokenizer), initializer_range=0.3, **size)).save_pretrained(model)

@@ -39,7 +39,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     from transformers import BertConfig, BertModel
 
     folder = str(tmp_path_factory.mktemp("tiny"))
-    tokenizer, _ = load_model("minilm", "float32")
+    tokenizer, _ = load_model("minilm")
     torch.manual_seed(0)
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(tokenizer), initializer_range=0.3, **size)).save_pretrained(folder)

@@ -107,7 +107,7 @@ def test_the_saved_model_is_the_trained_policy(
     found = torch.from_numpy(TextEncoder(encoder, path=out.path("model")).encode(PROMPTS))
     assert torch.allclose(found, expected, atol=1e-5)
 
-    tokenizer, base = load_model(encoder.model, "float32")
+    tokenizer, base = load_model(encoder.model)
     adapted = PeftModel.from_pretrained(base, out.path("adapter")).eval()
     batch = tokenise_batch(tokenizer, PROMPTS, encoder.max_tokens)
     with torch.no_grad():
