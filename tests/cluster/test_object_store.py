@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import fsspec
 import pytest
 
 from lgsid_ray.config import load
-from lgsid_ray.pipeline import needed
+from lgsid_ray.pipeline import needed, plan
 from lgsid_ray.run import Run
 
 OVERRIDES = [
@@ -27,8 +29,8 @@ OVERRIDES = [
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -37,27 +39,26 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
-        monkeypatch.setenv(name, value)
-    deadline = time.monotonic() + 60
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        assert server.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    import fsspec
-
-    fsspec.filesystem("s3").mkdir("lgsid-test")
-    yield "s3://lgsid-test"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+            patch.setenv(name, value)
+        deadline = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        fsspec.filesystem("s3").mkdir("lgsid-test")
+        yield "s3://lgsid-test"
     server.terminate()
     server.wait()
 
 
-def lgsid(out: str) -> str:
-    command = [sys.executable, "-m", "lgsid_ray.cli", "tokenise", "--out", out, "--debug"]
-    for override in OVERRIDES:
+def lgsid(out: str, stage: str = "tokenise", overrides: list[str] = OVERRIDES) -> str:
+    command = [sys.executable, "-m", "lgsid_ray.cli", stage, "--out", out, "--debug"]
+    for override in overrides:
         command += ["--set", override]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -76,3 +77,35 @@ def test_run_in_an_object_store_equals_a_local_one(bucket: str, tmp_path: object
         tables.append(run.directory("tokenise").read_table("sids.parquet"))
     assert tables[0].num_rows == 240
     assert tables[0].equals(tables[1])
+
+
+def test_rejects_of_every_step_are_counted_in_an_object_store(bucket: str, tmp_path: Path) -> None:
+    """Several processes add to one folder: none may go by a listing from before the others wrote."""
+    (tmp_path / "items.csv").write_text(
+        "item_id,name,lat,lon\n"
+        + "".join(f"i{k},n{k},{30 + k / 10},{-97 - k / 10}\n" for k in range(40))
+        + "bad,,1,1\n"
+    )
+    (tmp_path / "log.csv").write_text(
+        "user_id,item_id,timestamp\n"
+        + "".join(f"u{k % 5},i{k},{1_700_000_000 + k}\n" for k in range(40))
+        + "u1,nowhere,1700000000\nu0,i0,1700000000\n"
+    )
+    with fsspec.open_files([f"{bucket}/in/items.csv", f"{bucket}/in/log.csv"], "wb") as files:
+        for file, name in zip(files, ("items.csv", "log.csv"), strict=True):
+            file.write((tmp_path / name).read_bytes())
+    overrides = [
+        "catalogue.source.kind=files",
+        f"catalogue.source.items.path={bucket}/in/items.csv",
+        f"catalogue.source.interactions.path={bucket}/in/log.csv",
+    ]
+    lgsid(f"{bucket}/bad", "catalogue", overrides)
+    run = Run(f"{bucket}/bad", load(None, overrides))
+    run.fingerprint(plan(run.config)[0])
+    rows = run.directory("catalogue").read_table("quarantine.parquet").to_pylist()
+    assert sorted((row["table"], row["row"]) for row in rows) == [
+        ("interactions", 41),
+        ("interactions", 42),
+        ("items", 41),
+    ]
+    assert not run.directory("catalogue").exists("work")

@@ -13,6 +13,8 @@ import yaml
 from jsonschema import Draft7Validator
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from lgsid_ray.config import load
+
 PROJECT = Path(__file__).parents[3]
 CLUSTER = PROJECT / "cluster"
 RAY_VERSION = re.search(r"^ray==(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE).group(1)
@@ -26,6 +28,12 @@ def groups(spec):
     return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
 
 
+def gpu_nodes():
+    """Node types of ray-up.yaml that run the GPU image."""
+    kinds = read("ray-up.yaml")["available_node_types"]
+    return {name: kind for name, kind in kinds.items() if "worker_image" in kind.get("docker", {})}
+
+
 @pytest.fixture
 def spec():
     return read("kuberay/raycluster.yaml")["spec"]
@@ -35,6 +43,7 @@ def test_versions_agree(spec):
     assert spec["rayVersion"] == RAY_VERSION == ray.__version__
     images = [c["image"] for group in groups(spec) for c in group["template"]["spec"]["containers"]]
     images.append(read("ray-up.yaml")["docker"]["image"])
+    images += [kind["docker"]["worker_image"].removesuffix("-gpu") for kind in gpu_nodes().values()]
     assert {image.rpartition(":")[2] for image in images} == {RAY_VERSION}
     assert f"lgsid_ray:{RAY_VERSION}" in (CLUSTER / "Dockerfile").read_text()
 
@@ -68,6 +77,20 @@ def test_the_job_runs_on_the_same_cluster_and_ends():
     assert (PROJECT / script).is_file()
     assert (PROJECT / config).is_file()
     assert "--out s3://" in job["entrypoint"]
+    given = yaml.safe_load(job["runtimeEnvYAML"])["env_vars"]
+    assert set(re.findall(r"\$\{(\w+)\}", (PROJECT / config).read_text())) == set(given)
+
+
+def test_the_clusters_can_grow_to_what_the_production_configuration_asks_for(spec, monkeypatch):
+    monkeypatch.setenv("LGSID_ITEMS", "s3://bucket/items")
+    monkeypatch.setenv("LGSID_LOG", "s3://bucket/log")
+    config = load(str(PROJECT / "configs/production.yaml"))
+    trainers = [section.trainer for section in (config.reward, config.align, config.rank, config.generate)]
+    asked = [trainer.workers * trainer.gpus_per_worker for trainer in trainers]
+    asked.append(config.encoder.actors * config.encoder.gpus_per_actor)
+    (pods,) = [group["maxReplicas"] for group in spec["workerGroupSpecs"] if group["groupName"] == "gpu"]
+    (machines,) = [kind["max_workers"] for kind in gpu_nodes().values()]
+    assert 0 < max(asked) <= min(pods, machines)
 
 
 def test_a_token_is_asked_for_everywhere(spec):

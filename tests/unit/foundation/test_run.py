@@ -9,6 +9,7 @@ import pytest
 
 from lgsid_ray.config import RunConfig, load
 from lgsid_ray.errors import StorageError
+from lgsid_ray.pipeline import plan
 from lgsid_ray.run import Facts, Inputs, Run, Stage
 from lgsid_ray.storage import StageDir
 
@@ -60,6 +61,46 @@ def test_a_change_recomputes_what_follows_and_only_that(uri: str) -> None:
     assert recorder.calls == ["first", "second", "second", "first", "second"]
     recorder.run(uri)  # the first result still stands
     assert len(recorder.calls) == 5
+
+
+def test_what_only_an_unfinished_stage_needs_goes_when_it_is_finished(uri: str) -> None:
+    def works(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
+        out.write_json("work/step.json", 1)
+        out.write_json("value.json", 2)
+        return {}
+
+    run = Run(uri, load(None), log=lambda line: None)
+    run.execute(Stage("first", works, ("sampling",)))
+    assert run.directory("first").members("") >= {"value.json", "manifest.json"}
+    assert not run.directory("first").exists("work")
+
+
+def test_resources_change_no_fingerprint_and_everything_else_does(uri: str) -> None:
+    stage = Stage("first", lambda config, inputs, out: {}, ("align", "encoder", "tokenizer"))
+
+    def fingerprint(*overrides: str) -> str:
+        return Run(uri, load(None, list(overrides)), log=lambda line: None).fingerprint(stage)
+
+    base = fingerprint()
+    for same in ("encoder.actors=3", "tokenizer.kmeans.actors=3", "align.trainer.checkpoint_steps=7"):
+        assert fingerprint(same) == base, same
+    for other in ("encoder.batch_size=3", "align.trainer.workers=1", "tokenizer.kmeans.iterations=3", "seed=1"):
+        assert fingerprint(other) != base, other
+
+
+def test_exchanged_weights_are_noticed(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    stage = next(stage for stage in plan(load(None)) if stage.name == "embed")
+    first = next(stage for stage in plan(load(None)) if stage.name == "catalogue")
+    found = []
+    for content in (b"one", b"two", b"one"):
+        (model / "model.safetensors").write_bytes(content)
+        run = Run(str(tmp_path / "run"), load(None, [f"encoder.model={model}"]), log=lambda line: None)
+        run.fingerprint(first)
+        found.append(run.fingerprint(stage))
+    assert found[0] == found[2] != found[1]
 
 
 def test_seed_counts_only_for_seeded_stages(uri: str) -> None:
