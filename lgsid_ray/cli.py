@@ -1,15 +1,19 @@
 """The command line: `lgsid run`, one sub-command per stage, and what goes with them."""
 
 import functools
+import json
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lgsid_ray import tables
-from lgsid_ray.config import RunConfig, load, to_yaml
+from lgsid_ray.config import RunConfig, load, parse, to_yaml
+from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED
 from lgsid_ray.errors import ConfigError, StorageError
 from lgsid_ray.failure import explain
 from lgsid_ray.run import Run
@@ -24,7 +28,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Turn located items into geographic semantic IDs, on Ray.\n\n"
-    "Try [bold]lgsid demo[/bold]; then copy a file of configs/, point it at your catalogue, and\n\n"
+    "Try [bold]lgsid demo[/bold], which needs no data. Then copy a file of configs/, point it at your catalogue "
+    "([bold]lgsid schema[/bold] says which columns it needs, [bold]lgsid config show[/bold] what can be set), and\n\n"
     "[bold]lgsid run --config my.yaml --out runs/mine[/bold]\n\n"
     "Finished stages are kept: give the same command again after a kill or a change, and only what is missing or "
     "changed is computed. Exit codes: 0 done, 2 configuration, 3 input, 4 a result too poor to build on, "
@@ -47,6 +52,24 @@ Address = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
+INPUT = {
+    "item_id": "text or a whole number",
+    "name": "text",
+    "lat": "degrees",
+    "lon": "degrees",
+    "brand": "text",
+    "category_1": "text",
+    "category_2": "text",
+    "province": "text; filled from the nearest populated place where missing",
+    "city": "text; likewise",
+    "district": "text; likewise",
+    "price": "a number of 0 or more",
+    "user_id": "text or a whole number",
+    "timestamp": "Unix seconds, milliseconds or microseconds, or ISO 8601 text",
+    "label": "1 click, 0 impression, or a rating; without it every row is a visit",
+}
+TABLES = ("ITEMS", "INTERACTIONS", "QUARANTINE", "NEGATIVES", "TRIPLES", "SIDS", "INVERSE")
+
 
 def reported(command: Callable[..., None]) -> Callable[..., None]:
     """Turn whatever `command` raises into a message and an exit code; a traceback only with --debug."""
@@ -62,11 +85,11 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             raise
         except Exception as error:
             if kwargs.get("debug"):
-                raise
+                traceback.print_exc()
             known = explain(error)
             if known is None:
                 errors.print(f"internal error: {type(error).__name__}: {error}", markup=False)
-                errors.print("add --debug for the traceback; please report it")
+                errors.print("please report it, with the traceback that --debug shows")
                 raise typer.Exit(1) from None
             errors.print(f"error: {known}", markup=False)
             raise typer.Exit(known.exit_code) from None
@@ -121,7 +144,10 @@ def run_command(
 def demo_command(
     out: Out = "runs/demo", overrides: Set = None, ray_address: Address = None, debug: Debug = False
 ) -> None:
-    """The whole path on a synthetic city world: no data needed, about ten minutes on two cores."""
+    """The whole path on a synthetic city world: no data needed, about ten minutes on two cores.
+
+    Example: lgsid demo --out runs/demo --set seed=1
+    """
     _finish(run_until(configure(None, overrides, ray_address), out, None))
 
 
@@ -205,22 +231,29 @@ def submit_command(
 @app.command("status")
 @reported
 def status_command(out: Out = "runs/run", debug: Debug = False) -> None:
-    """Which stages of the latest run in a run directory are finished, and where their results lie."""
-    from lgsid_ray.pipeline import plan
+    """Which stages of the latest run in a run directory are finished, and where their results lie.
+
+    Example: lgsid status --out runs/mine
+    """
+    from lgsid_ray.pipeline import needed
 
     home = StageDir(resolve(out))
+    where = home.path("config.json")
     if not home.exists("config.json"):
         raise StorageError(f"{home.root} is not a run directory: it has no config.json")
-    run = Run(out, RunConfig.model_validate(home.read_json("config.json")))
-    table = Table("stage", "state", "seconds", "peak GiB", "folder", title=out)
-    for stage in plan(run.config):
-        run.fingerprint(stage)
+    try:
+        tree = json.loads(home.read("config.json"))
+    except ValueError as error:
+        raise StorageError(f"{where} is corrupt ({error}); give the command of the run again, it writes it") from None
+    run = Run(out, parse(tree, where))
+    table = Table("stage", "state", "seconds", "peak GiB", "folder", title=home.root)
+    for stage in needed(run.config, None):
+        folder = f"{stage.name}/{run.fingerprint(stage)}"
         done = run.manifest(stage.name)
-        folder = run.directory(stage.name)
-        state = "done" if done else ("interrupted" if folder.exists() else "not started")
+        state = "done" if done else ("interrupted" if home.exists(folder) else "not started")
         seconds = f"{done.seconds:.0f}" if done else ""
         peak = f"{done.peak_memory_mb / 1024:.2f}" if done else ""
-        table.add_row(stage.name, state, seconds, peak, folder.root)
+        table.add_row(stage.name, state, seconds, peak, folder)
     console.print(table)
 
 
@@ -237,11 +270,26 @@ def config_show(config: Config = None, overrides: Set = None, debug: Debug = Fal
 @app.command("schema")
 @reported
 def schema_command(debug: Debug = False) -> None:
-    """The columns and types of every table that goes in, comes out or passes between stages."""
-    for name in ("ITEMS", "INTERACTIONS", "QUARANTINE", "NEGATIVES", "TRIPLES", "SIDS", "INVERSE"):
-        table = Table("column", "type", title=name.lower())
-        for column in getattr(tables, name):
-            table.add_row(column.name, str(column.type))
+    """The columns your files need, and those of every table that the stages write.
+
+    Example: lgsid schema
+    """
+    console.print("Your files. Columns with other names are mapped in the configuration, for example")
+    console.print("catalogue: {source: {items: {path: venues.csv, columns: {item_id: venue}}}}", markup=False)
+    for title, required, optional in (
+        ("items", ITEM_REQUIRED, ITEM_OPTIONAL),
+        ("interactions", LOG_REQUIRED, LOG_OPTIONAL),
+    ):
+        table = Table("column", "needed", "holds", title=title)
+        for name in (*required, *optional):
+            table.add_row(name, "yes" if name in required else "", INPUT[name])
+        console.print(table)
+    console.print("What the stages write, as Parquet.")
+    written = {name.lower(): getattr(tables, name) for name in TABLES} | {"embeddings": tables.embeddings(1)}
+    for title, schema in written.items():
+        table = Table("column", "type", title=title)
+        for column in schema:
+            table.add_row(column.name, Text(str(column.type).replace("[1]", "[dimension]")))
         console.print(table)
 
 
@@ -260,6 +308,9 @@ def _finish(run: Run) -> None:
     found = {name: run.directory(name).read_json("metrics.json") for name, wanted in enabled.items() if wanted}
     for table in recommender_tables(found.get("rank"), found.get("generate")):
         console.print(table)
+    for name, figures in found.items():
+        if "skipped" in figures:
+            console.print(f"{name} was left out: {figures['skipped']}", markup=False, soft_wrap=True)
     console.print(f"SIDs:   {run.directory('tokenise').root}", markup=False, soft_wrap=True)
     console.print(f"report: {run.directory('report').path('report.html')}", markup=False, soft_wrap=True)
 
@@ -276,15 +327,21 @@ def _stage_command(stage: str, summary: str) -> None:
         run = run_until(configure(config, overrides, ray_address), out, stage)
         manifest = run.manifest(stage)
         assert manifest is not None
-        table = Table("fact", "value", title=f"{stage}: {run.directory(stage).root}")
+        table = Table("fact", "value", title=stage)
         for key, value in manifest.facts.items():
-            table.add_row(key, str(value))
+            table.add_row(key, Text(_told(value)))
         console.print(table)
+        console.print(f"folder: {run.directory(stage).root}", markup=False, soft_wrap=True)
 
     command.__doc__ = (
-        f"Run up to stage {stage}: {summary}.\n\nExample: lgsid {stage.replace('_', '-')} -c my.yaml -o runs/mine"
+        f"{summary[0].upper()}{summary[1:]}.\n\nRuns up to this stage; what is finished is kept.\n\n"
+        f"Example: lgsid {stage.replace('_', '-')} -c my.yaml -o runs/mine"
     )
-    app.command(stage.replace("_", "-"), rich_help_panel="Stages")(command)
+    app.command(stage.replace("_", "-"), rich_help_panel="Stages: each runs what it needs first")(command)
+
+
+def _told(fact: Any) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in fact.items()) if isinstance(fact, dict) else str(fact)
 
 
 STAGES = {

@@ -11,7 +11,7 @@ from lgsid_ray.preference.stage import prefer
 from lgsid_ray.recommend.stage import generate, rank
 from lgsid_ray.report.stage import report
 from lgsid_ray.run import Manifest, Run, Stage
-from lgsid_ray.tokenizer.stage import tokenise
+from lgsid_ray.tokenizer.stage import require_items, tokenise
 
 
 def plan(config: RunConfig) -> list[Stage]:
@@ -94,9 +94,16 @@ def execute(run: Run, until: str | None = None) -> dict[str, Manifest]:
     """Run the plan, all of it or what stage `until` needs; finished stages are skipped.
 
     Raises:
-        ConfigError: no stage of this plan is called `until`.
+        ConfigError: no stage of this plan is called `until`, or codebooks are larger than the catalogue.
     """
-    return {stage.name: run.execute(stage) for stage in needed(run.config, until)}
+    done: dict[str, Manifest] = {}
+    stages = needed(run.config, until)
+    for stage in stages:
+        done[stage.name] = run.execute(stage)
+        if stage.name == "catalogue" and any(later.name == "tokenise" for later in stages):
+            # The stage looks for itself too; but alignment stands before it, and may take hours.
+            require_items(run.config.tokenizer, done["catalogue"].facts["item_splits"].get("train", 0))
+    return done
 
 
 def is_complete(run: Run, until: str | None = None) -> bool:

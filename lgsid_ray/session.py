@@ -36,7 +36,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     if address and address != "local":
         try:
             ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, RuntimeError) as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"ray.address {address}: cannot connect: {error}") from None
         try:
             yield
@@ -70,7 +70,9 @@ def ray_session(config: RayConfig) -> Iterator[None]:
 
 def _quiet() -> None:
     """Leave the terminal to this project's own lines: workers' logs stay in Ray's log files."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Ray prints the trace of every error that it also raises, and of those that came second.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -63,6 +63,13 @@ def discover(source: TableSource) -> list[File]:
     Raises:
         InputError: there is none, one is empty, or its format is not to be told from its name.
     """
+    try:
+        return _discover(source)
+    except (ImportError, ValueError, OSError) as error:  # no driver for the URI, no such protocol, no answer
+        raise InputError(f"{source.path}: cannot be opened: {error}") from error
+
+
+def _discover(source: TableSource) -> list[File]:
     paths = _paths(source.path)
     if not paths:
         raise InputError(f"{source.path}: no such file")
@@ -229,9 +236,25 @@ def _json_chunk(rows: list[tuple[int, dict[str, Any]]], bad: list[tuple[int, str
 
 
 def _explain(error: Exception, file: File) -> str:
-    text = str(error)
-    if isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text:
-        return f"not UTF-8 ({text}); convert it, for example with iconv -f LATIN1 -t UTF-8"
+    text = str(error).rstrip(".")
+    if file.format != "parquet" and (isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text):
+        return _not_utf8(file)
     if isinstance(error, EOFError) or "Parquet magic bytes" in text or "footer" in text:
         return f"truncated or not {file.format} ({text}); fetch or write it again, or set `format`"
-    return f"cannot be read as {file.format}: {text}"
+    return f"cannot be read as {file.format}: {text}; fetch or write it again, or set `format`"
+
+
+def _not_utf8(file: File) -> str:
+    """Where it is not: what the decoders tell is a position within some buffer of theirs."""
+    with _open(file) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                wide = number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff")
+                encoding = "UTF-16" if wide else "LATIN1"
+                return (
+                    f"line {number} is not UTF-8 (byte 0x{line[error.start]:02x}); convert the file, "
+                    f"for example with iconv -f {encoding} -t UTF-8"
+                )
+    return "not UTF-8; convert it, for example with iconv -f LATIN1 -t UTF-8"

@@ -12,18 +12,16 @@ import pyarrow as pa
 from lgsid_ray.catalog.crowd import metro_log
 from lgsid_ray.catalog.readers import Chunk, File, discover, read
 from lgsid_ray.catalog.settle import hashes
-from lgsid_ray.catalog.validate import (
+from lgsid_ray.catalog.validate import Checked, check_items, check_log, map_columns
+from lgsid_ray.catalog.world import lay_out, town_items
+from lgsid_ray.config.catalogue import (
     ITEM_OPTIONAL,
     ITEM_REQUIRED,
     LOG_OPTIONAL,
     LOG_REQUIRED,
-    Checked,
-    check_items,
-    check_log,
-    map_columns,
+    CatalogueConfig,
+    FileSource,
 )
-from lgsid_ray.catalog.world import lay_out, town_items
-from lgsid_ray.config.catalogue import CatalogueConfig, FileSource
 from lgsid_ray.tables import QUARANTINE
 
 FLUSH_ROWS = 200_000

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from lgsid_ray.catalog.gazetteer import gazetteer
 from lgsid_ray.config.catalogue import SplitConfig
 from lgsid_ray.draws import Words, unit, words
+from lgsid_ray.geo.distance import haversine_km
 
 PLACE = ("province", "city", "district")
+_FAR_KM, _NEAR_KM = 40.0, 15.0  # most items lie near towns, most of the earth does not
 LOG_COLUMNS = ("user_id", "item_id", "timestamp", "label")
 
 
@@ -49,6 +51,20 @@ def fill_labels(items: pa.Table) -> pa.Table:
         items = items.set_column(items.column_names.index(level), level, pa.array(given[level], pa.string()))
         items = items.append_column(f"{level}_filled", pa.array(lacking[level]))
     return items
+
+
+def count_exchanged(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> int:
+    """How many points (degrees) lie far from any populated place, but near one with lat and lon exchanged."""
+    possible = np.abs(lon) <= 90
+    lat, lon = lat[possible], lon[possible]
+    far = _km_to_town(lat, lon) > _FAR_KM
+    return int((_km_to_town(lon[far], lat[far]) < _NEAR_KM).sum())
+
+
+def _km_to_town(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.float64]:
+    places = gazetteer()
+    nearest = places.nearest(lat, lon)
+    return np.asarray(haversine_km(lat, lon, places.lat[nearest], places.lon[nearest]))
 
 
 def place_keys(items: pa.Table) -> NDArray[np.object_]:

@@ -15,22 +15,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 from fsspec.core import url_to_fs
 
-from lgsid_ray.catalog import settle
+from lgsid_ray.catalog import rejects, settle
 from lgsid_ray.catalog.readers import discover
-from lgsid_ray.catalog.scan import ITEMS_IN, LOG_IN, Unit, bucketed, quarantine, scan, units
+from lgsid_ray.catalog.scan import ITEMS_IN, LOG_IN, Unit, bucketed, scan, units
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.catalogue import CatalogueConfig, FileSource
 from lgsid_ray.draws import words
-from lgsid_ray.errors import InputError
 from lgsid_ray.storage import StageDir
-from lgsid_ray.tables import INTERACTIONS, ITEMS, QUARANTINE, conform
+from lgsid_ray.tables import INTERACTIONS, ITEMS, conform
 
 BUCKET_ROWS = 60_000
 BYTES_PER_ROW = 60  # a guess that only decides how many buckets there are
+LOOKED_AT = 1_000  # items per bucket of which it is seen whether lat and lon are swapped
 TIME_SAMPLE = 20_000  # times per bucket from which the time split is read off
 _CONTENT = ["name", "brand", "category_1", "category_2", "price", "province", "city", "district", "lat", "lon"]
 
@@ -48,7 +47,8 @@ def catalogue(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) 
     """Items and log in; `items`, `interactions`, `quarantine.parquet` and `counts.json` out.
 
     Raises:
-        InputError: a file cannot be used, no row is fit, too many are not, or the log matches no item.
+        InputError: a file cannot be used, no row is fit, too many are not, lat and lon are
+            swapped, or no row of the log is left.
     """
     settings = config.catalogue
     for leftover in ("items", "interactions", "work"):  # of an interrupted call: cheaper made anew than checked
@@ -62,11 +62,12 @@ def catalogue(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) 
             tally.read[table] += read
             tally.notes.update(notes)
     settled = _tasks(_settle, [(bucket, settings, work) for bucket in range(buckets)], "settle")
+    rejects.refuse_exchanged(sum(one["exchanged"] for one in settled), sum(one["looked"] for one in settled))
     places = _added([one["places"] for one in settled])
     tally.left_out["items"] += sum(one["sparse"] for one in settled)
     chosen, threshold = _sample(settings, places, settled)
     kept = {place: count for place, count in places.items() if chosen is None or place in chosen}
-    _refuse_unfit(tally, work, settings, sum(kept.values()))
+    rejects.refuse_unfit(tally.read["items"], tally.left_out["items"], sum(kept.values()), work, settings)
     split = settings.split
     held = settle.choose_places(kept, split.held_place * sum(kept.values()), settings.seed, "held_place")
     held = held if len(held) < len(kept) else frozenset()
@@ -83,13 +84,10 @@ def catalogue(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) 
     limits = _time_limits(published, settings)
     logs = _tasks(_publish_log, [(bucket, settings, limits, work, out) for bucket in range(buckets)], "log")
     _require_parts(out, sum(one["rows"] for one in published), sum(one["rows"] for one in logs))
-    facts = _facts(tally, published, logs, _write_quarantine(work, out), limits)
+    facts = _facts(tally, published, logs, rejects.publish(work, out), limits)
     out.write_json("counts.json", facts)
-    if tally.read["interactions"] and not facts["interactions_accepted"]:
-        raise InputError(
-            f"the interaction log matches no item: of {tally.read['interactions']} rows none is left; reasons: "
-            f"{facts['interactions_quarantined_by_reason']}. Are the item ids of both tables the same?"
-        )
+    if any(unit.table == "interactions" for unit in todo) and not facts["interactions_accepted"]:
+        rejects.refuse_empty_log(facts, work, out, settings)
     out.remove("work")
     return facts
 
@@ -155,7 +153,7 @@ def _settle(bucket: int, config: CatalogueConfig, work: StageDir) -> dict[str, A
     frame = _read_bucket(work, "items", bucket, ITEMS_IN).to_pandas()
     frame = frame.sort_values(["item_id", "file", "row"], kind="stable").reset_index(drop=True)
     equal, other = settle.duplicates(frame, ["item_id"], _CONTENT)
-    _quarantine_rows(frame, equal, other, "items", "item_id", work, f"1-settle-{bucket:05d}")
+    rejects.duplicates(frame, equal, other, "items", "item_id", work, f"1-settle-{bucket:05d}")
     frame = frame[~(equal | other)]
     busy = np.ones(len(frame), dtype=bool)
     if least := _min_interactions(config):
@@ -166,6 +164,7 @@ def _settle(bucket: int, config: CatalogueConfig, work: StageDir) -> dict[str, A
     # Items that are too rarely visited stay known, so that their log rows count as left out, not as unknown.
     work.write_table(f"settled/{bucket:05d}.parquet", table.append_column("busy", pa.array(busy)))
     table = table.filter(pa.array(busy))
+    lat, lon = (table.column(name).to_numpy()[:LOOKED_AT] for name in ("lat", "lon"))
     keys, counts = np.unique(settle.place_keys(table), return_counts=True)
     random = words(config.seed, "max_items", settle.hashes(table.column("item_id")))
     wanted = _max_items(config)
@@ -173,6 +172,8 @@ def _settle(bucket: int, config: CatalogueConfig, work: StageDir) -> dict[str, A
     return {
         "places": dict(zip(keys.tolist(), counts.tolist(), strict=True)),
         "sparse": int((~busy).sum()),
+        "looked": len(lat),
+        "exchanged": settle.count_exchanged(lat, lon) if isinstance(config.source, FileSource) else 0,
         "draws": smallest,
     }
 
@@ -237,7 +238,7 @@ def _publish(
         out.write_table(f"items/part-{bucket:05d}.parquet", conform(items, ITEMS, "items"))
     log = _read_bucket(work, "interactions", bucket, LOG_IN)
     known = pc.is_in(log.column("item_id"), value_set=everything.column("item_id").combine_chunks())
-    _quarantine_unknown(log.filter(pc.invert(known)), work, bucket)
+    rejects.unknown(log.filter(pc.invert(known)), work, bucket)
     index = pc.index_in(log.column("item_id"), value_set=items.column("item_id").combine_chunks())
     log = log.append_column("item_index", pc.add(pc.cast(index, pa.int64()), start))
     matched = log.filter(pc.is_valid(index))
@@ -280,88 +281,14 @@ def _publish_log(
     frame = frame.sort_values(["user_id", "timestamp", "item_index", "label", "file", "row"], kind="stable")
     frame = frame.reset_index(drop=True)
     equal, _ = settle.duplicates(frame, list(settle.LOG_COLUMNS), [])
-    _quarantine_rows(frame, equal, np.zeros_like(equal), "interactions", "", work, f"3-log-{bucket:05d}")
+    rejects.duplicates(frame, equal, np.zeros_like(equal), "interactions", "", work, f"3-log-{bucket:05d}")
     # A whole chunk of the log without times passed the validation; beside rows with times it is as unfit as one row.
     untimed = frame["timestamp"].isna().to_numpy() & ~equal if limits is not None else np.zeros_like(equal)
-    _quarantine_untimed(frame[untimed], work, bucket)
+    rejects.untimed(frame[untimed], work, bucket)
     frame = settle.log_splits(frame[~equal & ~untimed].reset_index(drop=True), config.split, limits, config.seed)
     columns = {f.name: pa.array(frame[f.name], f.type, from_pandas=True) for f in INTERACTIONS}
     out.write_table(f"interactions/part-{bucket:05d}.parquet", pa.table(columns, schema=INTERACTIONS))
     return {"rows": len(frame), "splits": frame["rank_split"].value_counts().to_dict()}
-
-
-def _quarantine_rows(
-    frame: pd.DataFrame, equal: np.ndarray, other: np.ndarray, table: str, column: str, work: StageDir, name: str
-) -> None:
-    rejected = []
-    for mask, reason in (
-        (equal, "duplicate of an earlier row"),
-        (other, "another row has this item_id with other content; the first by file and row is kept"),
-    ):
-        for row in frame[mask].to_dict("records"):
-            raw = pd.Series({key: value for key, value in row.items() if key not in ("file", "row")}).to_json()
-            rejected.append((str(row["file"]), (int(row["row"]), column, reason, raw)))
-    if rejected:
-        parts = [quarantine(table, file, [entry]) for file, entry in rejected]
-        work.write_table(f"quarantine/{name}.parquet", pa.concat_tables(parts))
-
-
-def _quarantine_unknown(log: pa.Table, work: StageDir, bucket: int) -> None:
-    if not len(log):
-        return
-    rows = pa.table(
-        {
-            "table": ["interactions"] * len(log),
-            "file": log.column("file"),
-            "row": log.column("row"),
-            "column": ["item_id"] * len(log),
-            "reason": ["no such item in the catalogue"] * len(log),
-            "raw": [pd.Series(row).to_json() for row in log.select(list(settle.LOG_COLUMNS)).to_pylist()],
-        },
-        schema=QUARANTINE,
-    )
-    work.write_table(f"quarantine/2-unknown-{bucket:05d}.parquet", rows)
-
-
-def _quarantine_untimed(frame: pd.DataFrame, work: StageDir, bucket: int) -> None:
-    if len(frame):
-        reason = "empty, while other rows have one"
-        parts = [
-            quarantine("interactions", row["file"], [(row["row"], "timestamp", reason, pd.Series(row).to_json())])
-            for row in frame[["file", "row", "user_id", "item_id", "label"]].to_dict("records")
-        ]
-        work.write_table(f"quarantine/4-untimed-{bucket:05d}.parquet", pa.concat_tables(parts))
-
-
-def _write_quarantine(work: StageDir, out: StageDir) -> Counter[tuple[str, str]]:
-    """One file out of all rejects, part by part; returns how many there are by table and reason."""
-    reasons: Counter[tuple[str, str]] = Counter()
-    parts = work.parts("quarantine") if work.exists("quarantine") else []
-    with out.write("quarantine.parquet") as file, pq.ParquetWriter(file, QUARANTINE, compression="zstd") as writer:
-        for part in parts:
-            rows = work.read_part(part).cast(QUARANTINE)
-            writer.write_table(rows)
-            reasons.update(zip(rows.column("table").to_pylist(), rows.column("reason").to_pylist(), strict=True))
-    return reasons
-
-
-def _refuse_unfit(tally: _Tally, work: StageDir, config: CatalogueConfig, kept: int) -> None:
-    """Stop when nothing, or too little, of the items is fit."""
-    read = tally.read["items"]
-    reasons: Counter[str] = Counter()
-    for part in work.parts("quarantine") if work.exists("quarantine") else []:
-        rows = work.read_part(part, ["table", "reason"])
-        items = rows.filter(pc.equal(rows.column("table"), "items"))
-        reasons.update(items.column("reason").to_pylist())
-    rejected = sum(reasons.values())
-    shown = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common(5)) or "none"
-    if not kept:
-        raise InputError(f"no item is left of {read} rows read; quarantined: {shown}")
-    if read and rejected / read > config.max_quarantine:
-        raise InputError(
-            f"{rejected} of {read} item rows are unfit, more than catalogue.max_quarantine={config.max_quarantine:g} "
-            f"allows; reasons: {shown}. The rows are in {work.path('quarantine')}; mend them or raise the limit"
-        )
 
 
 def _require_parts(out: StageDir, items: int, log: int) -> None:

@@ -10,19 +10,13 @@ from numpy.typing import NDArray
 
 from lgsid_ray.catalog.datum import to_wgs84
 from lgsid_ray.catalog.readers import Chunk, File, delimiter_of
-from lgsid_ray.config.catalogue import TableSource
+from lgsid_ray.config.catalogue import ITEM_TEXTS, TableSource
 from lgsid_ray.errors import InputError
 
 Objects = NDArray[Any]
 Columns = dict[str, NDArray[Any]]
 
-ITEM_REQUIRED = ("item_id", "name", "lat", "lon")
-ITEM_TEXTS = ("brand", "category_1", "category_2", "province", "city", "district")
-ITEM_OPTIONAL = (*ITEM_TEXTS, "price")
-LOG_REQUIRED = ("user_id", "item_id")
-LOG_OPTIONAL = ("timestamp", "label")
-
-# Unix seconds from 1990 to 2100; a thousand or a million times as much is milliseconds or microseconds.
+# Unix seconds from 1990 to 2100; a thousand times as much is milliseconds, and so on.
 _FIRST_S, _LAST_S = 631_152_000, 4_102_444_800
 
 
@@ -150,7 +144,8 @@ def texts(values: Objects) -> Objects:
 
 def _missing(name: str, theirs: str, chunk: Chunk, source: TableSource, file: File) -> str:
     there = list(chunk.columns)
-    message = f"{file.label}: column {theirs!r} (our {name}) is missing; the file has {there}"
+    ours = f" (our {name})" if theirs != name else ""
+    message = f"{file.label}: column {theirs!r}{ours} is missing; the file has {there}"
     if len(there) == 1 and file.format in ("csv", "tsv"):
         used = delimiter_of(file, source)
         for mark, word in (("\t", "a tab"), (";", "';'"), (",", "','"), ("|", "'|'")):

@@ -9,6 +9,12 @@ from lgsid_ray.config.base import Section
 Format = Literal["auto", "parquet", "csv", "tsv", "jsonl"]
 Datum = Literal["wgs84", "gcj02", "bd09"]
 
+ITEM_REQUIRED = ("item_id", "name", "lat", "lon")
+ITEM_TEXTS = ("brand", "category_1", "category_2", "province", "city", "district")
+ITEM_OPTIONAL = (*ITEM_TEXTS, "price")
+LOG_REQUIRED = ("user_id", "item_id")
+LOG_OPTIONAL = ("timestamp", "label")
+
 
 class TableSource(Section):
     """One input table: files, their format, and which of their columns is which of ours."""
@@ -41,6 +47,13 @@ class FileSource(Section):
     """What `max_items` draws: single items, or whole districts, which keeps neighbourhoods dense."""
     min_interactions: int = Field(default=0, ge=0)
     """Leave out items with fewer rows in the log."""
+
+    @model_validator(mode="after")
+    def _columns_are_ours(self) -> "FileSource":
+        _require_known("items", self.items, (*ITEM_REQUIRED, *ITEM_OPTIONAL))
+        if self.interactions is not None:
+            _require_known("interactions", self.interactions, (*LOG_REQUIRED, *LOG_OPTIONAL))
+        return self
 
 
 class WorldSource(Section):
@@ -75,10 +88,21 @@ class CatalogueConfig(Section):
     seed: int = Field(default=0, ge=0)
     """Of the world, the sub-sample and the splits; the run's own seed is everything after."""
     max_quarantine: float = Field(default=0.5, ge=0, le=1)
-    """Refuse to go on when a larger share of the rows is quarantined."""
+    """Refuse to go on when a larger share of the items' rows is quarantined."""
 
     @model_validator(mode="after")
     def _enough_is_left(self) -> "CatalogueConfig":
         if self.split.held_place + self.split.held_random >= 0.8:
             raise ValueError("split.held_place + split.held_random must stay below 0.8")
         return self
+
+
+def _require_known(table: str, source: TableSource, known: tuple[str, ...]) -> None:
+    for setting, names in (("columns", source.columns), ("constants", source.constants)):
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(
+                f"{table}.{setting}: {', '.join(unknown)} is no column of ours; they are {', '.join(known)} "
+                "(ours stands left of the colon, yours right)"
+            )
+    if twice := sorted(set(source.columns) & set(source.constants)):
+        raise ValueError(f"{table}: {', '.join(twice)} stands both in columns and in constants; leave one")

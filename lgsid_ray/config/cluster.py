@@ -1,6 +1,6 @@
 """The search, and the resources a run may use."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lgsid_ray.config.base import Section
 
@@ -14,6 +14,12 @@ class TuneConfig(Section):
     """Log-uniform range of λ; None leaves λ alone."""
     first_level: list[int] = [16, 32, 64, 128]
     later_levels: list[int] = [16, 32, 64]
+
+    @model_validator(mode="after")
+    def _range_of_lambdas(self) -> "TuneConfig":
+        if self.lambdas is not None and not 0 < self.lambdas[0] < self.lambdas[1]:
+            raise ValueError(f"lambdas {list(self.lambdas)} must be a range [low, high] with 0 < low < high")
+        return self
 
 
 class RayConfig(Section):

@@ -1,5 +1,6 @@
 """The root of the tree, and how it is read, overridden and printed."""
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -63,7 +64,32 @@ def load(path: str | None, overrides: list[str] | None = None) -> RunConfig:
     tree = _read(path) if path else {}
     for text in overrides or []:
         override(tree, text)
-    return _validate(tree, path or "defaults")
+    return parse(tree, f"config {path}" if path else "the configuration")
+
+
+def parse(tree: dict[str, Any], origin: str) -> RunConfig:
+    """Validate a tree; `origin` is how messages name it.
+
+    Raises:
+        ConfigError: a key or a value is refused; every refusal is listed with the path of its key.
+    """
+    version = tree.get("version", CONFIG_VERSION)
+    if isinstance(version, int) and version > CONFIG_VERSION:
+        raise ConfigError(
+            f"{origin}: version {version} is newer than this lgsid understands ({CONFIG_VERSION}); "
+            "upgrade lgsid_ray, or write the config for this version"
+        )
+    tree = _expand(tree, origin)
+    _name_the_source(tree)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        refused: dict[str, list[str]] = {}
+        for one in error.errors(include_url=False):
+            refused.setdefault(_path(one, tree), []).append(_explain(one))
+        # A value that may be one of several types is refused once for each of them.
+        lines = [f"  {path}{': ' if path else ''}{'; or: '.join(texts)}" for path, texts in refused.items()]
+        raise ConfigError("\n".join([f"{origin} is refused:", *lines])) from None
 
 
 def override(tree: dict[str, Any], text: str) -> None:
@@ -105,22 +131,6 @@ def _read(path: str) -> dict[str, Any]:
     return tree
 
 
-def _validate(tree: dict[str, Any], origin: str) -> RunConfig:
-    version = tree.get("version", CONFIG_VERSION)
-    if isinstance(version, int) and version > CONFIG_VERSION:
-        raise ConfigError(
-            f"config {origin}: version {version} is newer than this lgsid understands ({CONFIG_VERSION}); "
-            "upgrade lgsid_ray, or write the config for this version"
-        )
-    tree = _expand(tree, origin)
-    _name_the_source(tree)
-    try:
-        return RunConfig.model_validate(tree)
-    except ValidationError as error:
-        lines = [f"  {_path(e['loc'])}: {_explain(e)}" for e in error.errors(include_url=False)]
-        raise ConfigError("\n".join([f"config {origin}:", *lines])) from None
-
-
 def _name_the_source(tree: dict[str, Any]) -> None:
     """Fill in `catalogue.source.kind`: files where a table is given, else the synthetic world."""
     catalogue = tree.get("catalogue")
@@ -129,16 +139,34 @@ def _name_the_source(tree: dict[str, Any]) -> None:
         source["kind"] = "files" if isinstance(source.get("items"), dict) else "world"
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "(whole config)"
+def _path(error: Any, tree: dict[str, Any]) -> str:
+    """The path of the refused key as the user writes it: without the names pydantic gives to the types of a union."""
+    parts, node = list[str](), tree
+    for part in error["loc"]:
+        inside = part in node if isinstance(node, dict) else isinstance(node, list) and isinstance(part, int)
+        if inside:
+            parts.append(str(part))
+            node = node[part]
+    if error["type"] == "missing":
+        parts.append(str(error["loc"][-1]))
+    return ".".join(parts)
 
 
 def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
-        return "unknown key; `lgsid config show` lists the known ones"
+        return f"unknown key; {_alike(error['loc'])}`lgsid config show` lists the known ones"
     given = error.get("input")
     shown = "" if isinstance(given, dict) else f" (given: {given!r})"
     return error["msg"].removeprefix("Value error, ") + shown
+
+
+def _alike(location: tuple[int | str, ...]) -> str:
+    node: Any = RunConfig().model_dump(by_alias=True)
+    *parents, last = location
+    for part in parents:
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+    close = difflib.get_close_matches(str(last), list(node), n=1) if isinstance(node, dict) else []
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def _expand(node: Any, origin: str) -> Any:
@@ -154,7 +182,7 @@ def _expand(node: Any, origin: str) -> Any:
         name, _, default = match.group(1).partition(":-")
         found = os.environ.get(name, default)
         if not found:
-            raise ConfigError(f"config {origin}: environment variable {name} is not set; export it, or use --set")
+            raise ConfigError(f"{origin}: environment variable {name} is not set; export it, or use --set")
         return found
 
     return re.sub(r"\$\{([^}]+)\}", value, node)

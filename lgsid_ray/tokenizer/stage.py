@@ -37,7 +37,7 @@ def tokenise(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -
         out.remove(leftover)
     pool = Pool(inputs["catalogue"], vectors, settings.features, config.seed, settings.kmeans.actors)
     try:
-        _require_items(settings, pool.trained)
+        require_items(settings, pool.trained)
         view, books, history = _fitted(pool, settings, config.seed, out)
         whole = View(False, view.moments, view.centroids, tuple(books.centres_))
         found = pool.map("tokens", whole)
@@ -159,7 +159,12 @@ def _lists(tokens: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(tokens.ravel(), pa.int32()))
 
 
-def _require_items(config: TokenizerConfig, items: int) -> None:
+def require_items(config: TokenizerConfig, items: int) -> None:
+    """Refuse codebooks larger than the number of training items.
+
+    Raises:
+        ConfigError: sizes and number are named.
+    """
     if max(config.sizes) > items:
         raise ConfigError(
             f"tokenizer.sizes {config.sizes}: {max(config.sizes)} clusters for {items} training items; "

@@ -159,7 +159,7 @@ def test_a_log_that_matches_no_item_is_refused(tmp_path: Path) -> None:
 
 def test_too_many_bad_rows_are_refused(tmp_path: Path) -> None:
     items = [{**item, "name": None} if row % 3 else item for row, item in enumerate(_items(30))]
-    with pytest.raises(InputError, match=r"20 of 30 item rows are unfit.*empty: 20"):
+    with pytest.raises(InputError, match=r"20 of 30 item rows are unfit.*20 × name: empty"):
         _run(tmp_path, items)
     assert not (tmp_path / "out/items").exists()
     with pytest.raises(InputError, match="no item is left of 3 rows read"):

@@ -69,8 +69,9 @@ def lay_out(catalogue: StageDir, seed: int) -> Layout:
     if world.places.sum() < 2:
         lat, lon = place_degrees(sampled[:1])
         raise InputError(
-            f"catalogue: all {total} training items lie at one point ({lat[0]:.5f}, {lon[0]:.5f}); negatives need "
-            "at least two places: check the mapping of lat and lon, or bring a catalogue with more places"
+            f"catalogue: all {total} training items lie at one point ({lat[0]:.5f}, {lon[0]:.5f}); alignment "
+            "needs at least two places: check the mapping of lat and lon, bring a catalogue with more places, or do "
+            "without alignment: tokenizer.embeddings=origin"
         )
     return Layout(world, [settled[cell][0] for cell in kept])
 

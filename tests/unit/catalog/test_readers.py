@@ -208,8 +208,23 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path, name: str, where: str)
         body = head + plain.encode() * 30_000 + body
     path = tmp_path / name
     path.write_bytes(body)
-    with pytest.raises(InputError, match=rf"{name}: not UTF-8.*iconv"):
+    line = 1 + next(number for number, raw in enumerate(body.split(b"\n")) if not raw.isascii())
+    with pytest.raises(InputError, match=rf"{name}: line {line} is not UTF-8 \(byte 0x[ef][0-9a-f]\).*iconv -f LATIN1"):
         _chunks(path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_utf_16_is_told_from_other_encodings(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text({"a.csv": CSV, "a.jsonl": JSONL}[name], encoding="utf-16")
+    with pytest.raises(InputError, match=r"line 1 is not UTF-8.*iconv -f UTF-16"):
+        _chunks(path)
+
+
+@pytest.mark.parametrize("path", ["nothing://a/b.csv", "http://127.0.0.1:1/a.csv"])
+def test_what_cannot_be_opened_is_named(path: str) -> None:
+    with pytest.raises(InputError, match=f"{path}: cannot be opened"):
+        discover(TableSource(path=path))
 
 
 def test_an_unknown_ending_asks_for_the_format(tmp_path: Path) -> None:

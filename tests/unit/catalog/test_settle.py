@@ -1,11 +1,13 @@
 """Duplicates, labels and splits on one bucket's table."""
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from lgsid_ray.catalog.settle import (
     choose_places,
+    count_exchanged,
     duplicates,
     fill_labels,
     hashes,
@@ -98,3 +100,10 @@ def test_without_times_no_order_is_invented() -> None:
     assert shares["test"] == pytest.approx(0.2, abs=0.05)
     half = log_splits(log[1000:], SplitConfig(time_valid=0.1, time_test=0.2), None, 0)
     assert half["rank_split"].tolist() == split["rank_split"][1000:].tolist()
+
+
+def test_exchanged_coordinates_are_told_where_they_leave_the_towns() -> None:
+    lat, lon = np.array([40.71, 41.88, 52.37, 48.14, -33.87]), np.array([-74.0, -87.63, 4.9, 11.58, 151.21])
+    assert count_exchanged(lat, lon) == 0
+    assert count_exchanged(lon[:4], lat[:4]) == 4  # Sydney exchanged is out of range, and rejected before
+    assert count_exchanged(np.array([0.0, -50.0]), np.array([-30.0, 20.0])) == 0  # at sea either way

@@ -8,17 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lgsid_ray.catalog.readers import Chunk, File
-from lgsid_ray.catalog.validate import (
-    ITEM_OPTIONAL,
-    ITEM_REQUIRED,
-    LOG_OPTIONAL,
-    LOG_REQUIRED,
-    Checked,
-    check_items,
-    check_log,
-    map_columns,
-)
-from lgsid_ray.config.catalogue import TableSource
+from lgsid_ray.catalog.validate import Checked, check_items, check_log, map_columns
+from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED, TableSource
 from lgsid_ray.errors import InputError
 
 GOOD = {"item_id": "a", "name": "Cafe", "lat": 48.1, "lon": 11.5, "price": 3.0}

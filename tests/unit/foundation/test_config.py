@@ -29,6 +29,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         ("catalogue.source.items=-1", "catalogue.source"),
         ("seed=-1", "seed"),
         ("encoder.kind=random_projection", "tokenizer.embeddings"),
+        ("tune.lambdas=[10, 0.1]", "tune: lambdas"),
     ],
 )
 def test_refusal_names_the_key(text: str, key: str) -> None:
@@ -75,3 +76,32 @@ def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     tree["catalogue"]["source"]["items"]["path"] = "${LGSID_TEST_ABSENT:-there}/items.csv"
     file.write_text(yaml.safe_dump(tree), encoding="utf-8")
     assert load(str(file)).model_dump()["catalogue"]["source"]["items"]["path"] == "there/items.csv"
+
+
+def test_a_key_is_named_as_the_user_writes_it_and_the_nearest_known_one_offered() -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(None, ["align.lamda=1", "align.lambda=high", "catalogue.source.items.pth=a.csv", "tokenizer.sizes=[4, a]"])
+    lines = [line.strip().partition(": ") for line in str(refused.value).splitlines()[1:]]
+    told = {path: text for path, _, text in lines}
+    assert set(told) == {
+        "align.lamda",
+        "align.lambda",
+        "catalogue.source.items.path",
+        "catalogue.source.items.pth",
+        "tokenizer.sizes.1",
+    }
+    assert "did you mean lambda?" in told["align.lamda"]
+    assert "'auto'" in told["align.lambda"]
+
+
+@pytest.mark.parametrize(
+    ("items", "told"),
+    [
+        ("{path: a.csv, columns: {itemid: id}}", r"items\.columns: itemid is no column of ours; they are item_id"),
+        ("{path: a.csv, constants: {user_id: 1}}", r"items\.constants: user_id is no column"),
+        ("{path: a.csv, columns: {brand: b}, constants: {brand: c}}", "brand stands both in columns and in constants"),
+    ],
+)
+def test_mappings_that_would_have_no_effect_are_refused(items: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(None, [f"catalogue.source.items={items}"])

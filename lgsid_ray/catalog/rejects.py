@@ -1,0 +1,162 @@
+"""The rows that were left behind: into the quarantine with their reasons, counted, and refused when they are too many.
+
+Every task writes its rejects to a part of `work/quarantine` of its own; `publish` makes one table of them.
+"""
+
+import json
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lgsid_ray.catalog import settle
+from lgsid_ray.catalog.scan import quarantine
+from lgsid_ray.config.catalogue import CatalogueConfig, TableSource
+from lgsid_ray.errors import InputError
+from lgsid_ray.storage import StageDir
+from lgsid_ray.tables import QUARANTINE
+
+
+def duplicates(
+    frame: pd.DataFrame, equal: np.ndarray, other: np.ndarray, table: str, column: str, work: StageDir, name: str
+) -> None:
+    """Rows of `frame` that repeat an earlier row (`equal`), or its key with `other` content."""
+    rejected = []
+    for mask, reason in (
+        (equal, "duplicate of an earlier row"),
+        (other, "another row has this item_id with other content; the first by file and row is kept"),
+    ):
+        for row in frame[mask].to_dict("records"):
+            raw = pd.Series({key: value for key, value in row.items() if key not in ("file", "row")}).to_json()
+            rejected.append((str(row["file"]), (int(row["row"]), column, reason, raw)))
+    if rejected:
+        parts = [quarantine(table, file, [entry]) for file, entry in rejected]
+        work.write_table(f"quarantine/{name}.parquet", pa.concat_tables(parts))
+
+
+def unknown(log: pa.Table, work: StageDir, bucket: int) -> None:
+    """Log rows whose item is not in the catalogue."""
+    if not len(log):
+        return
+    rows = pa.table(
+        {
+            "table": ["interactions"] * len(log),
+            "file": log.column("file"),
+            "row": log.column("row"),
+            "column": ["item_id"] * len(log),
+            "reason": ["no such item in the catalogue"] * len(log),
+            "raw": [pd.Series(row).to_json() for row in log.select(list(settle.LOG_COLUMNS)).to_pylist()],
+        },
+        schema=QUARANTINE,
+    )
+    work.write_table(f"quarantine/2-unknown-{bucket:05d}.parquet", rows)
+
+
+def untimed(frame: pd.DataFrame, work: StageDir, bucket: int) -> None:
+    """Log rows without a time in a log that has times."""
+    if len(frame):
+        reason = "empty, while other rows have one"
+        parts = [
+            quarantine("interactions", row["file"], [(row["row"], "timestamp", reason, pd.Series(row).to_json())])
+            for row in frame[["file", "row", "user_id", "item_id", "label"]].to_dict("records")
+        ]
+        work.write_table(f"quarantine/4-untimed-{bucket:05d}.parquet", pa.concat_tables(parts))
+
+
+def publish(work: StageDir, out: StageDir) -> Counter[tuple[str, str]]:
+    """One file out of all rejects, part by part; returns how many there are by table and reason."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    with out.write("quarantine.parquet") as file, pq.ParquetWriter(file, QUARANTINE, compression="zstd") as writer:
+        for part in _parts(work):
+            rows = work.read_part(part).cast(QUARANTINE)
+            writer.write_table(rows)
+            reasons.update(_reasons(rows))
+    return reasons
+
+
+def _parts(work: StageDir) -> list[str]:
+    return work.parts("quarantine") if work.exists("quarantine") else []
+
+
+def _reasons(rows: pa.Table) -> Counter[tuple[str, str]]:
+    """How many rejects there are by table and by "column: reason"."""
+    columns = [rows.column(name).to_pylist() for name in ("table", "column", "reason")]
+    named = zip(*columns, strict=True)
+    return Counter((table, f"{column}: {reason}" if column else reason) for table, column, reason in named)
+
+
+def refuse_unfit(read: int, left_out: int, kept: int, work: StageDir, config: CatalogueConfig) -> None:
+    """Stop when nothing, or too little, of the items is fit.
+
+    Args:
+        read, left_out, kept: item rows in the files, of items too rarely visited, and to go on with.
+
+    Raises:
+        InputError: with the most frequent reasons, and where the rows are.
+    """
+    if not read:
+        raise InputError(f"{_path(config, 'items')}: there is no row of data in it")
+    reasons: Counter[str] = Counter()
+    for part in _parts(work):
+        found = _reasons(work.read_part(part, ["table", "column", "reason"]))
+        reasons.update({reason: count for (table, reason), count in found.items() if table == "items"})
+    rejected, where = sum(reasons.values()), work.path("quarantine")
+    if not kept:
+        sparse = Counter({"fewer rows in the log than min_interactions": left_out} if left_out else {})
+        raise InputError(f"no item is left of {read} rows read: {_shown(reasons + sparse)}")
+    if rejected / read > config.max_quarantine:
+        raise InputError(
+            f"{rejected} of {read} item rows are unfit, more than catalogue.max_quarantine={config.max_quarantine:g} "
+            f"allows: {_shown(reasons)}. The rows are in {where}; mend them or raise the limit"
+        )
+
+
+def refuse_exchanged(exchanged: int, looked: int) -> None:
+    """Stop when most of the items that were looked at have lat and lon in each other's place.
+
+    Raises:
+        InputError: out-of-range rows are quarantined one by one; these are in range, but in the sea.
+    """
+    if 2 * exchanged > looked:
+        raise InputError(
+            f"lat and lon look swapped: of {looked} items looked at, {exchanged} lie far from any town, but near one "
+            "with both exchanged; exchange them in `columns`"
+        )
+
+
+def refuse_empty_log(facts: dict[str, Any], work: StageDir, out: StageDir, config: CatalogueConfig) -> None:
+    """Say why of a log no row is left.
+
+    Raises:
+        InputError: always.
+    """
+    read, reasons = facts["interactions_read"], Counter(facts["interactions_quarantined_by_reason"])
+    if not read:
+        raise InputError(
+            f"{_path(config, 'interactions')}: there is no row of data in it; leave out `interactions` where there is "
+            "no log"
+        )
+    if facts["interactions_left_out"]:
+        raise InputError(f"no row of the log is left of {read}: max_items or min_interactions left out their items")
+    strangers = [part for part in _parts(work) if "/2-unknown-" in part]
+    if not strangers:
+        where = out.path("quarantine.parquet")
+        raise InputError(f"no row of the log is fit of {read} read: {_shown(reasons)}. The rows are in {where}")
+    theirs = json.loads(work.read_part(strangers[0], ["raw"]).column("raw")[0].as_py())["item_id"]
+    ours = out.read_part(out.parts("items")[0], ["item_id"]).column("item_id")[0].as_py()
+    raise InputError(
+        f"the log matches no item: of {read} rows none is left: {_shown(reasons)}. "
+        f"Are the item ids of both tables the same? The log has {theirs!r}, for example, the items {ours!r}"
+    )
+
+
+def _shown(reasons: Counter[str]) -> str:
+    return "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(5))
+
+
+def _path(config: CatalogueConfig, table: str) -> str:
+    source = getattr(config.source, table, None)
+    return source.path if isinstance(source, TableSource) else "the synthetic world"
