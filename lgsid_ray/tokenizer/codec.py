@@ -60,8 +60,10 @@ class Codebooks:
         tensors = {f"level_{level + 1}": centres for level, centres in enumerate(self.centres_)}
         if self.centroids_ is not None:
             tensors["features_1"] = self.centroids_
+        # safetensors writes memory as it lies, whatever the order of the axes.
+        packed = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         with out.write("codebooks.safetensors") as file:
-            file.write(save(tensors, {"facts": json.dumps(facts)}))
+            file.write(save(packed, {"facts": json.dumps(facts)}))
 
     @classmethod
     def load(cls, folder: StageDir) -> "Codebooks":
@@ -80,7 +82,13 @@ class Codebooks:
 
 
 def sid_text(tokens: Sequence[int], collision: int = 0) -> str:
-    """`<a_12><b_3><c_7>`, with `<x_1>` behind it for a collision rank above 0."""
+    """`<a_12><b_3><c_7>`, with `<x_1>` behind it for a collision rank above 0.
+
+    Raises:
+        ValueError: more levels than letters.
+    """
+    if len(tokens) > len(_LETTERS):
+        raise ValueError(f"a SID of {len(tokens)} levels has no text form; at most {len(_LETTERS)} have one")
     text = "".join(f"<{letter}_{token}>" for letter, token in zip(_LETTERS, tokens, strict=False))
     return f"{text}<{_COLLISION}_{collision}>" if collision else text
 

@@ -53,8 +53,10 @@ def raw_features(items: pa.Table, config: FeatureConfig, seed: int) -> Floats:
     """
     path, admin = np.full(len(items), "", dtype=object), []
     for level in _ADMIN:
-        path = path + "\x1f" + _texts(items, level)
-        admin.append(_ids(path, level, config, seed))
+        names = _texts(items, level)
+        path = path + "\x1f" + names
+        # An unknown city of a known province is unknown, not a city of its own.
+        admin.append(_ids(np.where(names == "", "", path), level, config, seed))
     geo = unit_xyz(items.column("lat").to_numpy(), items.column("lon").to_numpy())
     others = [_ids(_texts(items, name), name, config, seed) for name in (*_CATEGORY, "brand")]
     return np.concatenate([*admin, geo, *others], axis=1).astype(np.float32)
@@ -89,7 +91,7 @@ def _texts(items: pa.Table, name: str) -> NDArray[np.object_]:
 def _ids(values: NDArray[np.object_], name: str, config: FeatureConfig, seed: int) -> NDArray[np.float64]:
     distinct, back = np.unique(values.astype(str), return_inverse=True)
     key = pd.util.hash_array(distinct.astype(object), categorize=False)
-    given = distinct != ("\x1f" * (values[0].count("\x1f")) if len(values) else "")
+    given = distinct != ""
     if config.ids == "scaled":
         return (unit(words(0, name, key)) * given)[back, None]
     counter = np.arange(config.projection)

@@ -24,15 +24,15 @@ def kmeans(pool: Pool, view: View, clusters: int, config: KMeansConfig, seed: in
     """
     centroids = _initial(pool, view, clusters, seed, name)
     batch = min(1.0, config.batch_rows / pool.trained) if config.method == "minibatch" else 1.0
-    price = np.zeros(clusters, np.float32) if config.balanced else None
+    price = np.ones(clusters, np.float32) if config.balanced else None
     seen, before = np.zeros(clusters), np.inf
     for step in range(config.iterations):
         total = add_up(pool.map("statistics", view, centroids, price, clusters, batch, f"{seed}-{name}-{step}"))
+        if price is not None:
+            price = _raised(price, total)
         if config.method == "minibatch":
             centroids, seen = _mini_step(centroids, total, seen)
             continue
-        if price is not None:
-            price = _raised(price, total)
         centroids = move(centroids, total)
         settled = before - total.inertia <= config.tolerance * total.inertia
         if price is None and settled and (total.counts > 0).all():
@@ -66,7 +66,8 @@ def train_levels(
     steps = max(1, round(1 / batch))
     scale, best, best_loss, history = None, codebooks, np.inf, []
     for epoch in range(config.epochs + 1):
-        errors, hard, far = _measure(pool, view, levels.codebooks)
+        errors, totals = _measure(pool, view, levels.codebooks)
+        hard = [total.counts.astype(np.float64) for total in totals]
         if scale is None:
             scale = max(errors[0], 1e-12)
             temperatures = [max(config.temperature * errors[level], 1e-12) for level in range(len(codebooks))]
@@ -78,7 +79,7 @@ def train_levels(
         if epoch == config.epochs:
             break
         levels.codebooks = [
-            _revive(c, counts, rows) for c, counts, rows in zip(levels.codebooks, hard, far, strict=True)
+            repair(centres, total.counts == 0, total) for centres, total in zip(levels.codebooks, totals, strict=True)
         ]
         for step in range(steps):
             _step(pool, view, levels, config, temperatures, scale, batch, f"{seed}-train-{epoch}-{step}")
@@ -111,15 +112,19 @@ def _mini_step(centroids: Floats, total: Sums, seen: Doubles) -> tuple[Floats, D
 
 
 def _raised(price: Floats, total: Sums) -> Floats:
-    """Prices after a step: up where a cluster has more than its share, down where it has less."""
-    rows = total.counts.sum()
-    crowding = total.counts / (rows / len(price)) - 1
-    return (price + 0.2 * total.inertia / rows * crowding.clip(-1, 2)).astype(np.float32)
+    """Prices after a step: up where a cluster has more than its share, down where it has less; old ones fade.
+
+    They multiply distances (frequency-sensitive learning, Ahalt et al., 1990). A price to add would suit one density
+    alone: what moves a border between sparse clusters a little empties dense ones.
+    """
+    crowding = np.log((total.counts + 1) / (total.counts.mean() + 1))
+    raised = 0.9 * np.log(price) + 0.2 * crowding
+    return np.exp(raised - raised.mean()).astype(np.float32)
 
 
-def _measure(pool: Pool, view: View, codebooks: list[Floats]) -> tuple[list[float], list[Doubles], list[Floats]]:
-    """Mean squared residual before and after every level, hard usage, and the rows farthest from their centre."""
-    errors, hard, far = [], [], []
+def _measure(pool: Pool, view: View, codebooks: list[Floats]) -> tuple[list[float], list[Sums]]:
+    """Mean squared residual before and after every level, and every level's statistics with hard assignment."""
+    errors, totals = [], []
     for level, centres in enumerate(codebooks):
         here = replace(view, centres=(*view.centres, *codebooks[:level]))
         if level == 0:
@@ -127,16 +132,8 @@ def _measure(pool: Pool, view: View, codebooks: list[Floats]) -> tuple[list[floa
             errors.append(add_up(pool.map("statistics", here, zero, None, 0, 1.0, "")).inertia / pool.trained)
         total = add_up(pool.map("statistics", here, centres, None, len(centres), 1.0, ""))
         errors.append(total.inertia / pool.trained)
-        hard.append(total.counts.astype(np.float64))
-        far.append(total.far[total.far_distance > 0])
-    return errors, hard, far
-
-
-def _revive(centres: Floats, counts: Doubles, far: Floats) -> Floats:
-    dead = np.flatnonzero(counts == 0)[: len(far)]
-    out = centres.copy()
-    out[dead] = far[: len(dead)]
-    return out
+        totals.append(total)
+    return errors, totals
 
 
 def _step(
@@ -154,12 +151,16 @@ def _step(
     slopes: Any = None
     if regularised:
         if levels.soft is None:
-            parts = pool.map("gradient", view, levels.codebooks, None, temperatures, batch, tag)
-            levels.soft = [soft / soft.sum() for soft in add_gradients(parts).soft]
+            first = add_gradients(pool.map("gradient", view, levels.codebooks, None, temperatures, batch, tag))
+            if first.rows == 0:
+                return
+            levels.soft = [soft / soft.sum() for soft in first.soft]
         slopes = [kl_slope(soft) for soft in levels.soft]
     total = add_gradients(pool.map("gradient", view, levels.codebooks, slopes, temperatures, batch, tag))
+    if total.rows == 0:  # a small batch may have drawn none
+        return
     weight = config.regulariser * scale
-    slope = [(r + weight * u) / max(total.rows, 1) for r, u in zip(total.recon, total.usage, strict=True)]
+    slope = [(r + weight * u) / total.rows for r, u in zip(total.recon, total.usage, strict=True)]
     fresh = [soft / soft.sum() for soft in total.soft]
     levels.soft = (
         fresh

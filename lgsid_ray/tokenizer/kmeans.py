@@ -33,15 +33,19 @@ def assign(rows: Floats, centroids: Floats, price: Floats | None = None) -> tupl
     """Nearest centroid of every row, and the squared distance to it.
 
     Args:
-        rows: (n, d). centroids: (k, d). price: (k,) added to a cluster's squared distance when it is chosen.
+        rows: (n, d). centroids: (k, d). price: (k,) above 0; a cluster's squared distance counts that many times
+            when it is chosen.
     """
     label, distance = np.empty(len(rows), np.int64), np.empty(len(rows), np.float64)
     mu = torch.from_numpy(centroids)
-    half = mu.square().sum(1) / 2 if price is None else mu.square().sum(1) / 2 + torch.from_numpy(price) / 2
+    half = mu.square().sum(1) / 2
     for start in range(0, len(rows), _BLOCK):
         block = torch.from_numpy(rows[start : start + _BLOCK])
         # argmin ‖x-μ‖² = argmax x·μ - ‖μ‖²/2: one matrix product.
-        best = torch.addmm(-half, block, mu.T).argmax(1)
+        score = torch.addmm(-half, block, mu.T)
+        if price is not None:
+            score = (score - block.square().sum(1, keepdim=True) / 2) * torch.from_numpy(price)
+        best = score.argmax(1)
         label[start : start + _BLOCK] = best.numpy()
         # From the difference itself, not from the product: no cancellation, so an exact hit has distance 0.
         distance[start : start + _BLOCK] = (block - mu[best]).square().sum(1, dtype=torch.float64).numpy()
@@ -51,7 +55,8 @@ def assign(rows: Floats, centroids: Floats, price: Floats | None = None) -> tupl
 def statistics(rows: Floats, centroids: Floats, price: Floats | None = None, far: int = 0) -> Sums:
     """One pass over a shard's rows; `far` of them, the farthest from their centroid, are sent along."""
     label, distance = assign(rows, centroids, price)
-    order = np.argsort(-distance, kind="stable")[:far]
+    # One of each distance: copies of one far row would leave no place for the others.
+    order = np.unique(-distance, return_index=True)[1][:far] if far else label[:0]
     return Sums(
         cluster_sums(rows, label, len(centroids)),
         np.bincount(label, minlength=len(centroids)),
@@ -102,16 +107,24 @@ def repair(centroids: Floats, empty: NDArray[np.bool_], total: Sums) -> Floats:
 
 
 def plus_plus(rows: Floats, weights: Doubles, clusters: int, rng: np.random.Generator) -> Floats:
-    """Weighted k-means++ (Arthur and Vassilvitskii, 2007) on the candidates of k-means||, then a few Lloyd steps.
+    """Greedy weighted k-means++ (Arthur and Vassilvitskii, 2007) on the candidates of k-means||, and a few Lloyd steps.
 
     Where there are fewer distinct rows than clusters, the last ones repeat and stay empty.
     """
+    draws = 2 + int(np.log(clusters))
+    norms = np.square(rows).sum(axis=1, dtype=np.float64)
     chosen = [int(rng.choice(len(rows), p=weights / weights.sum()))]
     nearest = np.square(rows - rows[chosen[0]]).sum(axis=1, dtype=np.float64)
-    for _ in range(clusters - 1):
+    while len(chosen) < clusters:
         chance = np.cumsum(nearest * weights)
-        pick = int(np.searchsorted(chance, rng.random() * chance[-1])) if chance[-1] > 0 else chosen[-1]
-        chosen.append(min(pick, len(rows) - 1))
+        if chance[-1] <= 0:
+            chosen += chosen[-1:] * (clusters - len(chosen))
+            break
+        picks = np.searchsorted(chance, rng.random(draws) * chance[-1]).clip(max=len(rows) - 1)
+        # Of several draws the one that leaves the least error; a product is exact enough to choose by.
+        distance = norms[:, None] + norms[picks] - 2.0 * (rows @ rows[picks].T)
+        left = weights @ np.minimum(nearest[:, None], distance.clip(min=0))
+        chosen.append(int(picks[left.argmin()]))
         nearest = np.minimum(nearest, np.square(rows - rows[chosen[-1]]).sum(axis=1, dtype=np.float64))
     centroids = rows[chosen].copy()
     for _ in range(5):

@@ -92,7 +92,8 @@ class Shard:
 
     def rows(self, view: View) -> Floats:
         """(n, width) vectors of the training items in a view; the last is kept, since iterations ask for it again."""
-        key = (view.features, *(id_of(array) for array in (view.centroids, *view.centres) if array is not None))
+        arrays = (view.centroids, *view.centres)
+        key = (view.features, *(None if array is None else id_of(array) for array in arrays))
         if self._kept is None or self._kept[0] != key:
             self._kept = (key, self._make(view))
         return self._kept[1]

@@ -18,7 +18,7 @@ class Gradient:
 
     Attributes:
         rows: how many rows took part. error: sum of ‖X - Σ Q‖² (Eq 13).
-        recon: per level (k, d), gradient of that sum. usage: per level (k,), gradient of the regulariser's part.
+        recon: per level (k, d), gradient of that sum. usage: per level (k, d), gradient of the regulariser's part.
         soft: per level (k,), sums of the soft usage (Eq 14 with softmax(-d²/τ)).
     """
 
@@ -27,15 +27,6 @@ class Gradient:
     recon: list[Doubles]
     usage: list[Doubles]
     soft: list[Doubles]
-
-
-def residuals(rows: Floats, codebooks: list[Floats]) -> Floats:
-    """R^(l) after the given levels: each takes the nearest centre's vector away (Eq 10-12)."""
-    left = rows
-    for centres in codebooks:
-        label, _ = assign(left, centres)
-        left = left - centres[label]
-    return left
 
 
 def gradient(

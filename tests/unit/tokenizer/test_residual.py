@@ -1,0 +1,178 @@
+"""The learnable levels against autograd and torch's Adam; usage and its divergence on known answers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lgsid_ray.tokenizer import residual as residual_module
+from lgsid_ray.tokenizer.residual import Adam, add_gradients, gradient, kl_slope, kl_to_uniform
+
+TEMPERATURES = [1.5, 0.8]
+
+
+def gauss(rows: int, dimension: int, seed: int, scale: float = 1.0) -> np.ndarray:
+    return (scale * np.random.default_rng(seed).standard_normal((rows, dimension))).astype(np.float32)
+
+
+ROWS = gauss(120, 5, 0)
+BOOKS = [gauss(7, 5, 1), gauss(4, 5, 2, 0.5)]
+
+
+def labels_of(rows: np.ndarray, books: list[np.ndarray]) -> list[np.ndarray]:
+    """Eq 10-12 by their definition."""
+    left, labels = rows.astype(np.float64), []
+    for centres in books:
+        labels.append(np.square(left[:, None] - centres[None]).sum(axis=2).argmin(axis=1))
+        left = left - centres[labels[-1]]
+    return labels
+
+
+def soft_usage(rows: np.ndarray, books: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Mean of softmax(-d²/τ) per level; what a level gets from those before it is fixed."""
+    left, out = torch.from_numpy(rows).double(), []
+    for centres, temperature in zip(books, TEMPERATURES, strict=True):
+        distance = (left[:, None] - centres[None]).square().sum(2)
+        out.append(torch.softmax(-distance / temperature, 1).mean(0))
+        left = left - centres.detach()[distance.argmin(1)]
+    return out
+
+
+def leaves(books: list[np.ndarray]) -> list[torch.Tensor]:
+    return [torch.from_numpy(centres).double().requires_grad_() for centres in books]
+
+
+@pytest.mark.parametrize("block", [25, 16_384])
+def test_reconstruction_gradient_is_autograds_with_the_assignment_fixed(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residual_module, "_BLOCK", block)
+    books = leaves(BOOKS)
+    chosen = [mu[torch.from_numpy(label)] for mu, label in zip(books, labels_of(ROWS, BOOKS), strict=True)]
+    loss = (torch.from_numpy(ROWS).double() - sum(chosen)).square().sum()
+    loss.backward()
+    found = gradient(ROWS, BOOKS, None, TEMPERATURES)
+    assert found.rows == 120
+    assert found.error == pytest.approx(loss.item(), rel=1e-6)
+    for mine, mu in zip(found.recon, books, strict=True):
+        np.testing.assert_allclose(mine, mu.grad, atol=1e-4)
+
+
+@pytest.mark.parametrize("block", [25, 16_384])
+def test_usage_gradient_is_autograds_of_the_divergence_of_soft_usage(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residual_module, "_BLOCK", block)
+    books = leaves(BOOKS)
+    usage = soft_usage(ROWS, books)
+    torch.stack([(p * (p * len(p)).log()).sum() for p in usage]).sum().backward()
+    soft = gradient(ROWS, BOOKS, None, TEMPERATURES).soft
+    found = gradient(ROWS, BOOKS, [kl_slope(level) for level in soft], TEMPERATURES)
+    for level, mu in enumerate(books):
+        np.testing.assert_allclose(soft[level] / 120, usage[level].detach(), rtol=1e-4)
+        assert mu.grad is not None
+        assert mu.grad.abs().max() > 1e-3
+        np.testing.assert_allclose(found.usage[level] / 120, mu.grad, atol=1e-5)
+        np.testing.assert_allclose(found.recon[level], gradient(ROWS, BOOKS, None, TEMPERATURES).recon[level])
+
+
+def test_a_step_against_the_usage_gradient_evens_the_usage() -> None:
+    before = gradient(ROWS, BOOKS, None, TEMPERATURES).soft
+    pull = gradient(ROWS, BOOKS, [kl_slope(level) for level in before], TEMPERATURES).usage
+    moved = [(mu - 1e-3 * slope).astype(np.float32) for mu, slope in zip(BOOKS, pull, strict=True)]
+    after = gradient(ROWS, moved, None, TEMPERATURES).soft
+    assert kl_to_uniform(after[0]) < kl_to_uniform(before[0])
+
+
+def test_the_hard_histogram_of_equation_14_has_no_gradient() -> None:
+    counts = [np.bincount(label, minlength=len(mu)) for label, mu in zip(labels_of(ROWS, BOOKS), BOOKS, strict=True)]
+    for seed in range(20):
+        nearby = [(mu + gauss(*mu.shape, seed + 10, 1e-5)).astype(np.float32) for mu in BOOKS]
+        for label, mu, count in zip(labels_of(ROWS, nearby), nearby, counts, strict=True):
+            assert np.array_equal(np.bincount(label, minlength=len(mu)), count)
+    assert all((level == 0).all() for level in gradient(ROWS, BOOKS, None, TEMPERATURES).usage)
+
+
+def test_gradients_of_shards_add_up_to_those_of_one_shard() -> None:
+    slopes = [kl_slope(level) for level in gradient(ROWS, BOOKS, None, TEMPERATURES).soft]
+    whole = gradient(ROWS, BOOKS, slopes, TEMPERATURES)
+    total = add_gradients([gradient(part, BOOKS, slopes, TEMPERATURES) for part in np.split(ROWS, [0, 1, 70])])
+    assert total.rows == whole.rows
+    assert total.error == pytest.approx(whole.error)
+    for name in ("recon", "usage", "soft"):
+        for mine, level in zip(getattr(total, name), getattr(whole, name), strict=True):
+            np.testing.assert_allclose(mine, level, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_soft_usage_is_the_hard_one_when_it_is_cold() -> None:
+    found = gradient(ROWS, BOOKS, None, [1e-6, 1e-6]).soft
+    for soft, label, mu in zip(found, labels_of(ROWS, BOOKS), BOOKS, strict=True):
+        np.testing.assert_allclose(soft, np.bincount(label, minlength=len(mu)), atol=1e-2)
+    assert kl_to_uniform(gradient(ROWS, BOOKS, None, [1e9, 1e9]).soft[0]) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_row_on_its_centre_gives_no_nan() -> None:
+    found = gradient(BOOKS[0].copy(), BOOKS, [np.ones(7), np.ones(4)], TEMPERATURES)
+    assert all(np.isfinite(level).all() for level in (*found.recon, *found.usage, *found.soft))
+
+
+@pytest.mark.parametrize(
+    ("usage", "answer"),
+    [
+        ([5, 5, 5, 5], 0.0),
+        ([9, 0, 0, 0], math.log(4)),
+        ([1, 1, 0, 0], math.log(2)),
+        ([3, 1], 0.75 * math.log(1.5) + 0.25 * math.log(0.5)),
+        ([7], 0.0),
+    ],
+)
+def test_divergence_from_even_use_on_known_answers(usage: list[float], answer: float) -> None:
+    assert kl_to_uniform(np.array(usage, np.float64)) == pytest.approx(answer, abs=1e-12)
+
+
+def test_slope_of_the_divergence_against_finite_differences() -> None:
+    usage = np.random.default_rng(0).uniform(0.5, 2, 6)
+    p = usage / usage.sum()
+    slope = kl_slope(usage)
+    # Usage stays a distribution, so only differences between two codes mean anything.
+    for a, b in ((0, 1), (2, 5), (4, 3)):
+        step = np.zeros(6)
+        step[a], step[b] = 1e-6, -1e-6
+        found = (kl_to_uniform(p + step) - kl_to_uniform(p - step)) / 2e-6
+        assert slope[a] - slope[b] == pytest.approx(found, abs=1e-6)
+    assert kl_slope(np.full(4, 3.0)) == pytest.approx(np.zeros(4), abs=1e-12)
+    assert np.isfinite(kl_slope(np.array([1.0, 0.0]))).all()
+
+
+def test_adam_takes_the_steps_of_torchs() -> None:
+    rng = np.random.default_rng(0)
+    adam = Adam(0.05)
+    mine = [mu.copy() for mu in BOOKS]
+    theirs = leaves(BOOKS)
+    groups = [{"params": [mu], "lr": 0.05} for mu in theirs]
+    reference = torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-12)
+    for _ in range(30):
+        slopes = [rng.standard_normal(mu.shape) * 10.0 ** rng.integers(-3, 3) for mu in BOOKS]
+        for group, mu, slope in zip(reference.param_groups, theirs, slopes, strict=True):
+            group["lr"] = 0.05 * mu.detach().square().mean().sqrt().item()
+            mu.grad = torch.from_numpy(slope)
+        mine = adam.update(mine, slopes)
+        reference.step()
+    for a, b, start in zip(mine, theirs, BOOKS, strict=True):
+        assert np.abs(a - start).max() > 0.05
+        np.testing.assert_allclose(a, b.detach(), atol=1e-5)
+
+
+def test_adams_rate_follows_the_scale_of_the_codebook() -> None:
+    slopes = [gauss(*mu.shape, 5).astype(np.float64) for mu in BOOKS]
+    once, large = Adam(0.05).update(BOOKS, slopes), Adam(0.05).update([1000 * mu for mu in BOOKS], slopes)
+    for a, b in zip(once, large, strict=True):
+        np.testing.assert_allclose(1000 * a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_usage_of_one_level_leaves_the_others_alone() -> None:
+    slopes = [np.zeros(7), np.random.default_rng(0).standard_normal(4)]
+    found = gradient(ROWS, BOOKS, slopes, TEMPERATURES)
+    assert (found.usage[0] == 0).all()
+    assert np.abs(found.usage[1]).max() > 0
