@@ -5,7 +5,8 @@
     RUN/config.json                          the configuration of the latest run
 
 A fingerprint covers the stage's version, the configuration sections it reads (less resources), the seed, the
-fingerprints of the stages before it and its source files. Nothing is ever overwritten, so runs that share a stage share its result.
+fingerprints of the stages before it and its source files. Nothing is ever overwritten, so runs that share a stage
+share its result.
 """
 
 import fcntl

@@ -108,15 +108,23 @@ def delimiter_of(file: File, source: TableSource) -> str:
 
 
 def _paths(path: str) -> list[str]:
-    if "://" in path:
-        fs, inner = url_to_fs(path)
-        if fs.isdir(inner):
-            path = f"{path.rstrip('/')}/*"
-        elif not any(mark in path for mark in "*?["):
-            return [path] if fs.exists(inner) else []
-        return sorted(file.full_name for file in open_files(path, "rb") if not fs.isdir(file.path))
-    local = glob.glob(f"{glob.escape(path)}/*") if url_to_fs(path)[0].isdir(path) else glob.glob(path)
-    return sorted(found for found in local if not url_to_fs(found)[0].isdir(found))
+    """Files of a folder, a glob or a single path; marks such as _SUCCESS and hidden files are passed over."""
+    fs, inner = url_to_fs(path)
+    remote = "://" in path
+    if fs.isdir(inner):
+        found = [path.rstrip("/") + "/" + name.rstrip("/").rpartition("/")[2] for name in fs.ls(inner, detail=False)]
+    elif any(mark in path for mark in "*?["):
+        found = [file.full_name for file in open_files(path, "rb")] if remote else glob.glob(path)
+    else:
+        return [path] if fs.exists(inner) else []
+    found = sorted(name for name in found if name.rpartition("/")[2][0] not in "_.")
+    folders = [name for name in found if fs.isdir(url_to_fs(name)[1])]
+    if folders:
+        # What a folder's name may tell, such as day=2024-01-01, would be lost without a word.
+        raise InputError(
+            f"{folders[0]}: a folder inside {path}; name the files with a glob, such as {path}/*/*.parquet"
+        )
+    return found
 
 
 def _format(path: str, source: TableSource) -> str:

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lgsid_ray.catalog import settle
-from lgsid_ray.catalog.scan import quarantine
 from lgsid_ray.config.catalogue import CatalogueConfig, TableSource
 from lgsid_ray.errors import InputError
 from lgsid_ray.storage import StageDir
@@ -24,46 +23,36 @@ def duplicates(
     frame: pd.DataFrame, equal: np.ndarray, other: np.ndarray, table: str, column: str, work: StageDir, name: str
 ) -> None:
     """Rows of `frame` that repeat an earlier row (`equal`), or its key with `other` content."""
-    rejected = []
-    for mask, reason in (
-        (equal, "duplicate of an earlier row"),
-        (other, "another row has this item_id with other content; the first by file and row is kept"),
-    ):
-        for row in frame[mask].to_dict("records"):
-            raw = pd.Series({key: value for key, value in row.items() if key not in ("file", "row")}).to_json()
-            rejected.append((str(row["file"]), (int(row["row"]), column, reason, raw)))
-    if rejected:
-        parts = [quarantine(table, file, [entry]) for file, entry in rejected]
-        work.write_table(f"quarantine/{name}.parquet", pa.concat_tables(parts))
+    content = "another row has this item_id with other content; the first by file and row is kept"
+    _write(frame[equal], table, column, "duplicate of an earlier row", work, f"{name}-equal")
+    _write(frame[other], table, column, content, work, f"{name}-other")
 
 
 def unknown(log: pa.Table, work: StageDir, bucket: int) -> None:
     """Log rows whose item is not in the catalogue."""
-    if not len(log):
-        return
-    rows = pa.table(
-        {
-            "table": ["interactions"] * len(log),
-            "file": log.column("file"),
-            "row": log.column("row"),
-            "column": ["item_id"] * len(log),
-            "reason": ["no such item in the catalogue"] * len(log),
-            "raw": [pd.Series(row).to_json() for row in log.select(list(settle.LOG_COLUMNS)).to_pylist()],
-        },
-        schema=QUARANTINE,
-    )
-    work.write_table(f"quarantine/2-unknown-{bucket:05d}.parquet", rows)
+    frame = log.select([*settle.LOG_COLUMNS, "file", "row"]).to_pandas()
+    _write(frame, "interactions", "item_id", "no such item in the catalogue", work, f"2-unknown-{bucket:05d}")
 
 
 def untimed(frame: pd.DataFrame, work: StageDir, bucket: int) -> None:
     """Log rows without a time in a log that has times."""
-    if len(frame):
-        reason = "empty, while other rows have one"
-        parts = [
-            quarantine("interactions", row["file"], [(row["row"], "timestamp", reason, pd.Series(row).to_json())])
-            for row in frame[["file", "row", "user_id", "item_id", "label"]].to_dict("records")
-        ]
-        work.write_table(f"quarantine/4-untimed-{bucket:05d}.parquet", pa.concat_tables(parts))
+    frame = frame[["file", "row", "user_id", "item_id", "label"]]
+    _write(frame, "interactions", "timestamp", "empty, while other rows have one", work, f"4-untimed-{bucket:05d}")
+
+
+def _write(frame: pd.DataFrame, table: str, column: str, reason: str, work: StageDir, name: str) -> None:
+    """One part of the quarantine; `frame` has the columns file and row, the others are the raw row."""
+    if not len(frame):
+        return
+    same = {"table": table, "column": column, "reason": reason}
+    columns = {key: pa.array(np.full(len(frame), value, dtype=object)) for key, value in same.items()}
+    raw = frame.drop(columns=["file", "row"]).to_json(orient="records", lines=True, force_ascii=False)
+    columns |= {
+        "file": pa.array(frame["file"]),
+        "row": pa.array(frame["row"]),
+        "raw": pa.array(raw.strip().split("\n")),
+    }
+    work.write_table(f"quarantine/{name}.parquet", pa.table(columns).select(QUARANTINE.names).cast(QUARANTINE))
 
 
 def publish(work: StageDir, out: StageDir) -> Counter[tuple[str, str]]:

@@ -28,7 +28,7 @@ from lgsid_ray.storage import StageDir
 from lgsid_ray.tables import INTERACTIONS, ITEMS, conform
 
 BUCKET_ROWS = 60_000
-BYTES_PER_ROW = 60  # a guess that only decides how many buckets there are
+BYTES_PER_ROW = {"parquet": 15, "gz": 15, "zip": 15, "": 60}  # a guess that only decides how many buckets there are
 LOOKED_AT = 1_000  # items per bucket of which it is seen whether lat and lon are swapped
 TIME_SAMPLE = 20_000  # times per bucket from which the time split is read off
 _CONTENT = ["name", "brand", "category_1", "category_2", "price", "province", "city", "district", "lat", "lon"]
@@ -109,12 +109,17 @@ def _tasks(function: Callable[..., Any], jobs: list[tuple[Any, ...]], name: str)
 
 def _bucket_count(config: CatalogueConfig, todo: list[Unit]) -> int:
     if isinstance(config.source, FileSource):
-        sizes = [url_to_fs(unit.file.path)[0].size(url_to_fs(unit.file.path)[1]) for unit in todo if unit.file]
-        rows = sum(sizes) / BYTES_PER_ROW
+        rows = sum(_guessed_rows(path) for path in {unit.file.path for unit in todo if unit.file})
     else:
         # Impressions make the log several times its clicks.
         rows = max(config.source.items, config.source.users * config.source.events_per_user * 5)
     return int(np.clip(-(-rows // BUCKET_ROWS), 1, 512))
+
+
+def _guessed_rows(path: str) -> float:
+    fs, inner = url_to_fs(path)
+    ending = path.lower().rpartition(".")[2]
+    return float(fs.size(inner)) / BYTES_PER_ROW.get(ending, BYTES_PER_ROW[""])
 
 
 def _scan_all(

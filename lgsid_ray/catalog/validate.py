@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def check_log(rows: NDArray[np.int64], columns: Mapping[str, Objects]) -> Checke
         sieve.reject(_is_null(given), "timestamp", "empty, while other rows have one")
         seconds, notes = _times(given, sieve)
     label = _parsed(columns["label"])
-    sieve.reject(np.isnan(label) & ~_is_null(columns["label"]), "label", "not a number")
+    sieve.reject(~np.isfinite(label) & ~_is_null(columns["label"]), "label", "not a finite number")
     keep = sieve.alive
     times = np.full(int(keep.sum()), None, dtype=object)
     if timed:
@@ -180,17 +181,21 @@ def _parsed(values: Objects) -> NDArray[np.float64]:
 
 
 def _times(values: Objects, sieve: _Sieve) -> tuple[NDArray[np.float64], dict[str, int]]:
-    """Unix seconds from seconds, milliseconds, microseconds, or dates as text (UTC where they name no zone)."""
+    """Unix seconds from numbers (seconds to nanoseconds), and from dates, typed or as text (UTC without a zone)."""
     notes: dict[str, int] = {}
-    seconds = _parsed(values)
+    numbers = values.copy()
+    # Typed dates would pass for numbers, in a unit that depends on the type.
+    numbers[np.fromiter((isinstance(value, date) for value in values), bool, len(values))] = None
+    seconds = _parsed(numbers)
     text = np.isnan(seconds) & ~_is_null(values)
     if text.any():
         parsed = pd.to_datetime(pd.Series(values[text]), errors="coerce", utc=True, format="mixed")
         seconds[text] = (parsed - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-        notes["times read from text"] = int(parsed.notna().sum())
+        notes["times read from dates"] = int(parsed.notna().sum())
     units: list[tuple[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = [
         ("milliseconds", lambda value: value / 1e3),
         ("microseconds", lambda value: value / 1e6),
+        ("nanoseconds", lambda value: value / 1e9),
     ]
     for unit, convert in units:
         smaller = convert(seconds)
@@ -199,5 +204,9 @@ def _times(values: Objects, sieve: _Sieve) -> tuple[NDArray[np.float64], dict[st
             seconds[hit] = np.floor(smaller[hit])
             notes[f"times in {unit} converted"] = int(hit.sum())
     bad = ~((seconds >= _FIRST_S) & (seconds <= _LAST_S))
-    sieve.reject(bad, "timestamp", "not a time between 1990 and 2100 (Unix seconds, milliseconds, or ISO 8601 text)")
+    sieve.reject(
+        bad,
+        "timestamp",
+        "not a time between 1990 and 2100 (Unix time in seconds to nanoseconds, a date, or ISO 8601 text)",
+    )
     return np.where(bad, 0.0, seconds), notes

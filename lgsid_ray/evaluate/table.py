@@ -62,6 +62,7 @@ def _gaps(metrics: list[Metrics]) -> Table:
             table.add_row("" if place else group, ARMS.get(arm, arm) + missed, spread(closed), *values)
         table.add_section()
     reasons.append("*: the arm does not come down to the floor, its figures are lower bounds")
+    reasons.append("aligned is read where its frontier meets the floor; the model itself stands in the next tables")
     table.caption = "; ".join(reasons)
     return table
 

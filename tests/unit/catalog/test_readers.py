@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -77,10 +78,30 @@ def test_a_gzip_that_is_called_zip_is_opened_all_the_same(tmp_path: Path) -> Non
 def test_a_folder_and_a_glob_name_their_files_in_order(tmp_path: Path) -> None:
     for name in ("2.csv", "1.csv", "3.tsv"):
         (tmp_path / name).write_text(TSV if name.endswith("tsv") else CSV)
-    (tmp_path / "inner").mkdir()
+    for name in ("_SUCCESS", ".hidden.csv"):
+        (tmp_path / name).touch()
     names = [Path(file.path).name for file in discover(TableSource(path=str(tmp_path)))]
     assert names == ["1.csv", "2.csv", "3.tsv"]
     assert len(discover(TableSource(path=str(tmp_path / "*.csv")))) == 2
+
+
+def test_a_folder_within_a_folder_is_refused_and_a_glob_reaches_it(tmp_path: Path) -> None:
+    (tmp_path / "day=1").mkdir()
+    (tmp_path / "day=1/a.csv").write_text(CSV)
+    for path in (str(tmp_path), f"{tmp_path}/*"):
+        with pytest.raises(InputError, match=r"day=1: a folder inside .* glob"):
+            discover(TableSource(path=path))
+    assert len(discover(TableSource(path=f"{tmp_path}/*/*.csv"))) == 1
+
+
+def test_folders_and_globs_of_an_object_store_are_as_those_of_a_disk(tmp_path: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    home = f"/{tmp_path.name}"
+    for name in ("b.csv", "a.csv", "_SUCCESS"):
+        fs.pipe(f"{home}/in/{name}", CSV.encode())
+    for path in (f"memory:/{home}/in", f"memory:/{home}/in/*"):
+        found = discover(TableSource(path=path))
+        assert [file.path.rpartition("/")[2] for file in found] == ["a.csv", "b.csv"]
 
 
 def test_a_file_without_header_takes_the_configured_names(tmp_path: Path) -> None:

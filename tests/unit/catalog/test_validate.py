@@ -1,8 +1,10 @@
 """Which rows enter the catalogue and the log, and the reason against each that does not."""
 
+import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,7 +113,9 @@ def test_coordinates_leave_in_wgs84() -> None:
     assert 300 < (116.3975 - float(lon[0])) * 85_000 < 800  # metres; the shift in Beijing is about 530
 
 
-@pytest.mark.parametrize("moment", [1_700_000_000, "1700000000", 1_700_000_000_123, 1_700_000_000_123_456])
+@pytest.mark.parametrize(
+    "moment", [1_700_000_000, "1700000000", 1_700_000_000_123, 1_700_000_000_123_456, 1_700_000_000_123_456_789]
+)
 def test_times_in_any_unit_become_seconds(moment: object) -> None:
     checked = _log({"user_id": "u", "item_id": "a", "timestamp": moment})
     assert checked.columns["timestamp"].tolist() == [1_700_000_000]
@@ -126,7 +130,20 @@ def test_times_in_any_unit_become_seconds(moment: object) -> None:
 def test_times_as_text_become_seconds(moment: str) -> None:
     checked = _log({"user_id": "u", "item_id": "a", "timestamp": moment})
     assert checked.columns["timestamp"].tolist() == [1_700_000_000]
-    assert checked.notes == {"times read from text": 1}
+    assert checked.notes == {"times read from dates": 1}
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "+08:00"])
+def test_typed_dates_become_seconds_whatever_their_unit(unit: str, zone: str | None) -> None:
+    moment = datetime.datetime(2023, 11, 14, 22, 13, 20, tzinfo=datetime.UTC)
+    column = pa.array([moment, None], pa.timestamp(unit, zone or "UTC"))
+    if zone is None:
+        column = column.cast(pa.timestamp(unit))
+    values = column.to_pylist()
+    checked = _log(*({"user_id": "u", "item_id": "a", "timestamp": value} for value in values))
+    assert checked.columns["timestamp"].tolist() == [1_700_000_000]
+    assert [column for _, column, _ in checked.rejects] == ["timestamp"]
 
 
 @pytest.mark.parametrize("moment", ["yesterday-ish", -5, 10**30, "9999-99-99", None, [1], True])
@@ -144,7 +161,13 @@ def test_a_log_without_times_is_kept_with_null_times() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "column"), [({"user_id": ""}, "user_id"), ({"item_id": None}, "item_id"), ({"label": "yes"}, "label")]
+    ("change", "column"),
+    [
+        ({"user_id": ""}, "user_id"),
+        ({"item_id": None}, "item_id"),
+        ({"label": "yes"}, "label"),
+        ({"label": "inf"}, "label"),
+    ],
 )
 def test_unfit_log_rows(change: dict[str, Any], column: str) -> None:
     checked = _log({"user_id": "u", "item_id": "a", "label": 1, **change})
