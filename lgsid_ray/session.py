@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,8 +75,14 @@ def _quiet() -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    logging.getLogger("DeepSpeed").addFilter(_is_error)  # a level of ours would be overwritten at its import
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _sweep() -> None:
