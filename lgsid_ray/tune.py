@@ -132,7 +132,8 @@ def _run_shared(run: Run, space: dict[str, Any]) -> None:
 def _tuner(config: RunConfig, uri: str, folder: StageDir, name: str, space: dict[str, Any]) -> tune.Tuner:
     # A trial is a driver: it waits for the stages' own workers, which need every CPU there is. Tune wants something.
     trainable = tune.with_resources(
-        tune.with_parameters(_trial, tree=config.model_dump(mode="json", by_alias=True), uri=uri), {"CPU": 0, "memory": 2**20}
+        tune.with_parameters(_trial, tree=config.model_dump(mode="json", by_alias=True), uri=uri),
+        {"CPU": 0, "memory": 2**20},
     )
     experiment = folder.path(name)
     if tune.Tuner.can_restore(experiment, storage_filesystem=folder.arrow):

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,9 @@ TINY = {
     "catalogue.source.events_per_user": 12,
     "catalogue.source.towns": 8,
     "sampling.negatives": 4,
+    "encoder.rows": 60,
     "reward.epochs": 4,
+    "reward.trainer.checkpoint_steps": 2,
     "reward.allow_chance": True,
     "preference.triples": 64,
     "align.steps": 6,
@@ -28,11 +30,20 @@ TINY = {
     "align.trainer.checkpoint_steps": 2,
     "tokenizer.sizes": "[6, 4, 4]",
     "evaluate.ks": "[5]",
-    "rank.epochs": 1,
-    "generate.epochs": 1,
+    "rank.epochs": 2,
+    "rank.trainer.checkpoint_steps": 2,
+    "generate.epochs": 2,
+    "generate.batch_size": 32,
+    "generate.trainer.checkpoint_steps": 10,
     "report.points": 100,
 }
 OVERRIDES = [f"{key}={value}" for key, value in TINY.items()]
+# What a stage has written when it is killed in the middle; the others are killed a moment after they start.
+MIDDLE = {
+    **dict.fromkeys(("embed", "embed_content", "embed_aligned"), "embeddings/*.parquet"),
+    "embed_lists": "lists/*.parquet",
+    **dict.fromkeys(("reward", "align", "rank", "generate"), "work/train/checkpoint_*/*"),
+}
 STAGES = [stage.name for stage in plan(load(None, OVERRIDES))]
 
 
@@ -50,27 +61,40 @@ def start(out: Path) -> subprocess.Popen[str]:
 
 
 def finish(out: Path) -> list[str]:
-    process = start(out)
-    output, _ = process.communicate(timeout=540)
+    with start(out) as process:
+        try:
+            output, _ = process.communicate(timeout=1200)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert process.returncode == 0, output[-4000:]
     return output.splitlines()
 
 
 def kill_in(stage: str, out: Path, seconds: float) -> list[str]:
-    """Run until `stage` has started, wait a moment, kill the driver without warning; returns its output."""
+    """Run until `stage` is under way, kill the driver without warning; returns its output."""
     process = start(out)
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line)
         if re.match(rf"{stage}: (starts|continues)", line):
-            threading.Event().wait(seconds)
+            _wait(process, out / stage, MIDDLE.get(stage), seconds)
             process.send_signal(signal.SIGKILL)
             break
     process.stdout.close()
     process.wait()
     assert process.returncode == -signal.SIGKILL, "".join(lines[-30:])
     return lines
+
+
+def _wait(process: subprocess.Popen[str], folder: Path, middle: str | None, seconds: float) -> None:
+    if middle is None:
+        time.sleep(seconds)
+        return
+    while not list(folder.glob(f"*/{middle}")):
+        assert process.poll() is None
+        time.sleep(0.05)
 
 
 def results(out: Path) -> dict[str, object]:
@@ -95,7 +119,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return results(out)
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_killed_in_every_stage(tmp_path: Path, undisturbed: dict[str, object]) -> None:
     out = tmp_path / "run"
     for number, stage in enumerate(STAGES):
