@@ -65,7 +65,7 @@ INPUT = {
     "district": "text; likewise",
     "price": "a number of 0 or more",
     "user_id": "text or a whole number",
-    "timestamp": "Unix seconds, milliseconds or microseconds, or ISO 8601 text",
+    "timestamp": "Unix time in seconds to nanoseconds, a date, or ISO 8601 text",
     "label": "1 click, 0 impression, or a rating; without it every row is a visit",
 }
 TABLES = ("ITEMS", "INTERACTIONS", "QUARANTINE", "NEGATIVES", "TRIPLES", "SIDS", "INVERSE")
