@@ -24,7 +24,7 @@ from lgsid_ray.catalog.scan import ITEMS_IN, LOG_IN, Unit, bucketed, scan, units
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.catalogue import CatalogueConfig, FileSource
 from lgsid_ray.draws import words
-from lgsid_ray.storage import StageDir
+from lgsid_ray.storage import SCRATCH, StageDir
 from lgsid_ray.tables import INTERACTIONS, ITEMS, conform
 
 BUCKET_ROWS = 60_000
@@ -51,9 +51,9 @@ def catalogue(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) 
             swapped, or no row of the log is left.
     """
     settings = config.catalogue
-    for leftover in ("items", "interactions", "work"):  # of an interrupted call: cheaper made anew than checked
+    for leftover in ("items", "interactions", SCRATCH):  # of an interrupted call: cheaper made anew than checked
         out.remove(leftover)
-    work = out.child("work")
+    work = out.child(SCRATCH)
     todo = units(settings)
     buckets = _bucket_count(settings, todo)
     tally = _Tally()
@@ -88,7 +88,6 @@ def catalogue(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) 
     out.write_json("counts.json", facts)
     if any(unit.table == "interactions" for unit in todo) and not facts["interactions_accepted"]:
         rejects.refuse_empty_log(facts, work, out, settings)
-    out.remove("work")
     return facts
 
 
