@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,16 +113,16 @@ def results(out: Path) -> dict[str, object]:
     }
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    out = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(out)
-    return results(out)
-
-
 @pytest.mark.timeout(3600)
-def test_killed_in_every_stage(tmp_path: Path, undisturbed: dict[str, object]) -> None:
-    out = tmp_path / "run"
+def test_killed_in_every_stage(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as beside:
+        undisturbed = beside.submit(finish, tmp_path / "undisturbed")
+        killed_in_every_stage(tmp_path / "run")
+        undisturbed.result()
+    assert results(tmp_path / "run") == results(tmp_path / "undisturbed")
+
+
+def killed_in_every_stage(out: Path) -> None:
     for number, stage in enumerate(STAGES):
         output = kill_in(stage, out, seconds=0.3 + 0.5 * (number % 3))
         for earlier in STAGES[: max(0, number - 1)]:
@@ -132,4 +133,3 @@ def test_killed_in_every_stage(tmp_path: Path, undisturbed: dict[str, object]) -
             assert any(again.match(line) for line in output)
     output = finish(out)
     assert sum("up to date" in line for line in output) >= len(STAGES) - 1
-    assert results(out) == undisturbed

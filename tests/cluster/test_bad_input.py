@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,16 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, given: dict[str, Any], c
     again = run(tmp_path, "sample")  # a later stage does not take the rest for whole
     assert again.exit_code == code
     assert not finished(tmp_path)
+
+
+def test_a_process_of_its_own_ends_with_the_code_and_the_message_alone(tmp_path: Path) -> None:
+    place(tmp_path, None)
+    words = ("catalogue", "--config", str(tmp_path / "my.yaml"), "--out", str(tmp_path / "run"))
+    command = [sys.executable, "-m", "lgsid_ray.cli", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 3
+    assert done.stderr == f"error: {tmp_path}/items.csv: no such file\n"
+    assert "Traceback" not in done.stdout
 
 
 def test_unfit_rows_are_counted_by_column_and_reason(tmp_path: Path) -> None:

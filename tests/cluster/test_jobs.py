@@ -41,6 +41,7 @@ def head():
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_TMPDIR": folder,
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # a finished job leaves its supervisor behind for a while
         }
         gcs, dashboard, client, agent = free_ports(4)
         options = {

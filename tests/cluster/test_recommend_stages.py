@@ -1,6 +1,7 @@
 """The rank and generate stages on a real local Ray: what they write, what they refuse, and resuming."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -111,25 +112,39 @@ def dies_at(loop: Callable[[dict[str, Any]], None], count: int) -> Callable[[dic
     return dying
 
 
-@pytest.mark.parametrize("torn", [False, True])
-def test_rank_killed_and_started_again_ends_like_an_undisturbed_run(
-    ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
-) -> None:
-    config = load_config(None, [*SETTINGS, "rank.trainer.max_failures=0"])
-    tables_in = inputs(tmp_path)
-    calm, hurt = (StageDir(f"{tmp_path}/{name}").make() for name in ("calm", "hurt"))
+KILLED = [*SETTINGS, "rank.trainer.max_failures=0"]
+
+
+@pytest.fixture(scope="module")
+def disturbed(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with the inputs, an undisturbed run (`calm`) and one that was killed (`hurt`); the former's facts."""
+    folder = tmp_path_factory.mktemp("rank")
+    config, tables_in = load_config(None, KILLED), inputs(folder)
+    calm, hurt = (StageDir(f"{folder}/{name}").make() for name in ("calm", "hurt"))
     expected = stage.rank(config, tables_in, calm)
-    assert expected["din/lgsid/auc"] > 0.5
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "_loop", dies_at(stage._loop, 50))
         with pytest.raises(ray.train.TrainingFailedError):
             stage.rank(config, tables_in, hurt)
     assert not hurt.exists("metrics.json")
     assert hurt.exists("work/train")
-    # Ray writes its list of checkpoints in place: a kill may leave half of it.
+    return folder, expected
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_rank_killed_and_started_again_ends_like_an_undisturbed_run(
+    disturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+) -> None:
+    folder, expected = disturbed
+    calm, hurt = StageDir(f"{folder}/calm"), StageDir(str(shutil.copytree(folder / "hurt", tmp_path / "hurt")))
     if torn:
+        # Ray writes its list of checkpoints in place: a kill may leave half of it.
         Path(hurt.path("work/train/checkpoint_manager_snapshot.json")).write_text('{"latest_')
-    assert stage.rank(config, tables_in, hurt) == expected
+    else:
+        monkeypatch.setattr(stage, "_loop", dies_at(stage._loop, 0))  # it must not begin anew
+    tables_in = {name: StageDir(f"{folder}/{name}") for name in ("catalogue", "tokenise")}
+    assert stage.rank(load_config(None, KILLED), tables_in, hurt) == expected
+    assert expected["din/lgsid/auc"] > 0.5
     for name in ("metrics.json", "history.json"):
         assert hurt.read_json(name) == calm.read_json(name)
     assert hurt.read(stage.WEIGHTS) == calm.read(stage.WEIGHTS)

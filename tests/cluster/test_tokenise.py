@@ -216,7 +216,7 @@ def test_training_never_ends_worse_and_the_regulariser_evens_usage(inputs: dict[
     ],
 )
 def test_every_knob_does_something(inputs: dict[str, StageDir], plain: StageDir, tmp_path: Path, override: str) -> None:
-    other = run(inputs, tmp_path, "tokenizer.regulariser=0.3", override)[0]
+    other = run(inputs, tmp_path, "tokenizer.regulariser=0.3", "tokenizer.kmeans.actors=1", override)[0]
     assert plain.read("codebooks.safetensors") != other.read("codebooks.safetensors") or not plain.read_table(
         "sids.parquet"
     ).equals(other.read_table("sids.parquet"))

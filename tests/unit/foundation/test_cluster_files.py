@@ -158,9 +158,9 @@ def test_pods_and_policy_fit_the_kubernetes_schema(spec, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_image_can_compile_and_pins_torch():
+def test_image_has_what_the_probes_need_and_pins_torch():
     text = (CLUSTER / "Dockerfile").read_text()
-    assert re.search(r"apt-get install .*\bg\+\+.*\bninja-build\b.*\bwget\b", text)
+    assert re.search(r"apt-get install .*\bwget\b", text)
     assert "s/^torch==//p" in text
     assert "--constraint constraints.txt" in text
     copied = re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE)
