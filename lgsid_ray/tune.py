@@ -33,7 +33,8 @@ OBJECTIVES = {
 def search(config: RunConfig, out: str, log: Callable[[str], None]) -> StageDir:
     """Run the search that `config.tune` describes; returns the folder with best.yaml, trials.json, pareto.html.
 
-    Give the same command again after a kill: finished trials stay finished, the rest goes on.
+    Give the same command again after a kill: finished trials stay finished, the rest goes on. Tune notes the end of a
+    trial a moment after it; one whose end it has missed starts again, and finds its stages done.
 
     Raises:
         ConfigError: nothing to search, λ is to be searched but nothing is aligned, or several trials would write to

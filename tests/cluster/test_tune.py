@@ -31,10 +31,15 @@ def start(config: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
-def finished(out: Path) -> dict[str, int]:
-    """Trials with a result, and when it was written."""
+def reported(out: Path) -> set[str]:
+    """Trials with a result."""
     files = out.glob("tune/*/*/_trial_*/result.json")
-    return {file.parent.name.split("_")[2]: file.stat().st_mtime_ns for file in files if file.stat().st_size}
+    return {file.parent.name.split("_")[2] for file in files if file.stat().st_size}
+
+
+def computed(out: Path) -> dict[Path, int]:
+    """Finished stages, and when they were finished."""
+    return {file: file.stat().st_mtime_ns for file in out.rglob("manifest.json")}
 
 
 def test_killed_search_keeps_its_trials(tmp_path: Path) -> None:
@@ -42,19 +47,21 @@ def test_killed_search_keeps_its_trials(tmp_path: Path) -> None:
     config.write_text(CONFIG, encoding="utf-8")
     first = start(config, out)
     deadline = time.monotonic() + 240
-    while not finished(out):
+    while not reported(out):
         assert first.poll() is None, first.communicate()[0][-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.2)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    before = finished(out)
+    before, trials_before = computed(out), reported(out)
+    assert {"tokenise", "evaluate"} <= {path.parent.parent.name for path in before}
     second = start(config, out)
     output, _ = second.communicate(timeout=300)
     assert second.returncode == 0, output[-3000:]
-    after = finished(out)
-    assert len(after) == 4
-    assert {name: after[name] for name in before} == before, "a finished trial ran again"
+    assert len(reported(out)) == 4
+    assert reported(out) >= trials_before
+    after = computed(out)
+    assert {path: after[path] for path in before} == before, "what a finished trial has computed was computed again"
     (folder,) = [path.parent for path in out.glob("tune/*/trials.json")]
     trials = json.loads((folder / "trials.json").read_text())
     assert len(trials) == 4
