@@ -124,9 +124,6 @@ class Trap:
 
     levels = 2
 
-    def loss(self, history: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
     def encode(self, history: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return history, history >= 0
 
