@@ -15,7 +15,7 @@ from sklearn.neighbors import BallTree
 
 from lgsid_ray.geo.distance import EARTH_RADIUS_KM, chord_to_km
 from lgsid_ray.geo.neighbours import nearest_places
-from lgsid_ray.geo.places import place_degrees, place_keys, place_xyz
+from lgsid_ray.geo.points import place_degrees, place_keys, place_xyz
 
 
 def towns(points: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

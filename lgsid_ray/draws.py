@@ -8,14 +8,14 @@ spread over tasks, and a resumed one continues without replaying. The mixing fun
 import hashlib
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Words = NDArray[np.uint64]
+from lgsid_ray.arrays import Float64, Int64, UInt64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def words(seed: int, stream: str, index: ArrayLike, counter: ArrayLike = 0) -> Words:
+def random_bits(seed: int, stream: str, index: ArrayLike, counter: ArrayLike = 0) -> UInt64:
     """Independent uniform 64-bit words; `index` and `counter` broadcast.
 
     For one (seed, stream, counter) different indices give different words: sorting by them is a permutation.
@@ -27,17 +27,17 @@ def words(seed: int, stream: str, index: ArrayLike, counter: ArrayLike = 0) -> W
         return _mix(_mix(np.asarray(index).astype(np.uint64) + key) ^ inner)
 
 
-def unit(bits: Words) -> NDArray[np.float64]:
+def unit(bits: UInt64) -> Float64:
     """Words as floats in [0, 1), 53 bits each."""
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
-def below(bits: Words, size: ArrayLike) -> NDArray[np.int64]:
+def below(bits: UInt64, size: ArrayLike) -> Int64:
     """Words as integers in [0, size); `size` broadcasts and stays below 2**53."""
     return np.floor(unit(bits) * np.asarray(size)).astype(np.int64)
 
 
-def _mix(word: Words) -> Words:
+def _mix(word: UInt64) -> UInt64:
     with np.errstate(over="ignore"):
         word = word + _GOLDEN
         word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -6,11 +6,11 @@ from lgsid_ray.config import RunConfig
 from lgsid_ray.encoder.stage import embed, embed_aligned, embed_content, embed_lists, weights
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.evaluate.stage import evaluate
-from lgsid_ray.geo.stage import sample
+from lgsid_ray.execution.run import Manifest, Run, Stage
 from lgsid_ray.preference.stage import prefer
 from lgsid_ray.recommend.stage import generate, rank
 from lgsid_ray.report.stage import report
-from lgsid_ray.run import Manifest, Run, Stage
+from lgsid_ray.sampling.stage import sample
 from lgsid_ray.tokenizer.stage import require_items, tokenise
 
 

@@ -12,7 +12,7 @@ from lgsid_ray.config.align import AlignConfig
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.encoder.model import load_model, pool, tokenise_batch
 from lgsid_ray.errors import ConfigError
-from lgsid_ray.storage import StageDir
+from lgsid_ray.execution.storage import StageDir
 
 
 class Policy(nn.Module):

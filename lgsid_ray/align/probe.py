@@ -2,13 +2,13 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lgsid_ray.draws import words
+from lgsid_ray.arrays import Int64
+from lgsid_ray.draws import random_bits
 
 
-def draw_probe(cities: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+def draw_probe(cities: Int64, size: int, seed: int) -> Int64:
     """(m <= size,) positions of whole cities in a seeded order, the last one cut.
 
     Whole cities, so that the probe is as dense as the catalogue: among thinly drawn items the neighbours of the same
@@ -17,8 +17,8 @@ def draw_probe(cities: NDArray[np.int64], size: int, seed: int) -> NDArray[np.in
     Args:
         cities: (n,) city of every candidate.
     """
-    by_city = words(seed, "probe-city", cities)
-    within = words(seed, "probe-item", np.arange(len(cities)))
+    by_city = random_bits(seed, "probe-city", cities)
+    within = random_bits(seed, "probe-item", np.arange(len(cities)))
     return np.sort(np.lexsort((within, by_city))[:size])
 
 

@@ -3,15 +3,13 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
+from lgsid_ray.arrays import AnyFloat
 from lgsid_ray.errors import GateError
 
-Floats = NDArray[np.floating]
 
-
-def ranking_metrics(scores: Floats, labels: Floats) -> dict[str, float]:
+def ranking_metrics(scores: AnyFloat, labels: AnyFloat) -> dict[str, float]:
     """List accuracy, NDCG and Kendall τ of (lists, K) scores against (lists, K) labels, with what chance gives.
 
     Accuracy is the share of lists whose top score falls on a nearest candidate; tied top scores count in part, since
@@ -49,20 +47,20 @@ def require_better_than_chance(metrics: dict[str, float], allow: bool) -> None:
     )
 
 
-def _discounts(width: int) -> Floats:
+def _discounts(width: int) -> AnyFloat:
     return 1 / np.log2(np.arange(2, width + 2))
 
 
-def _ndcg(scores: Floats, labels: Floats) -> Floats:
+def _ndcg(scores: AnyFloat, labels: AnyFloat) -> AnyFloat:
     order = np.argsort(-scores, axis=1, kind="stable")
     gained = (np.take_along_axis(labels, order, axis=1) * _discounts(labels.shape[1])).sum(axis=1)
     return gained / _ideal(labels)
 
 
-def _expected_ndcg(labels: Floats) -> Floats:
+def _expected_ndcg(labels: AnyFloat) -> AnyFloat:
     """NDCG of a random order: every place earns the mean label."""
     return labels.mean(axis=1) * _discounts(labels.shape[1]).sum() / _ideal(labels)
 
 
-def _ideal(labels: Floats) -> Floats:
+def _ideal(labels: AnyFloat) -> AnyFloat:
     return (-np.sort(-labels, axis=1) * _discounts(labels.shape[1])).sum(axis=1)

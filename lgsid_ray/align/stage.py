@@ -18,10 +18,10 @@ from lgsid_ray.align.reward import RewardModel, margins
 from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_items
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.align import RewardConfig
-from lgsid_ray.draws import unit, words
+from lgsid_ray.draws import random_bits, unit
 from lgsid_ray.errors import ConfigError, InputError, StorageError
-from lgsid_ray.storage import StageDir
-from lgsid_ray.train import Engine, Scalars, fit, train_steps
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.execution.train import Engine, Scalars, fit, train_steps
 
 MIN_LISTS = 10
 
@@ -107,7 +107,7 @@ def _read_lists(lists: StageDir, sample: StageDir) -> tuple[torch.Tensor, torch.
 def _held_out(lists: StageDir, share: float, seed: int) -> np.ndarray:
     """(lists,) which anchors are held out: a function of seed and item alone, at least one on either side."""
     anchors = lists.read_table("lists", ["item_index"]).column("item_index").to_numpy()
-    draws = unit(words(seed, "reward-held-out", anchors))
+    draws = unit(random_bits(seed, "reward-held-out", anchors))
     return draws <= np.quantile(draws, share, method="lower")
 
 

@@ -7,16 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from lgsid_ray.arrays import Int64
 from lgsid_ray.config.encoder import PromptConfig
-from lgsid_ray.draws import words
+from lgsid_ray.draws import random_bits
 from lgsid_ray.encoder.prompts import full_prompts
 from lgsid_ray.errors import InputError
-from lgsid_ray.storage import StageDir
+from lgsid_ray.execution.storage import StageDir
 
-Integers = NDArray[np.int64]
 LABELS = ("province", "city", "district")
 
 
@@ -30,17 +29,17 @@ class Corpus:
         places: (m, 3) codes of province, city and district, each within the one before.
     """
 
-    index: Integers
+    index: Int64
     prompts: list[str]
     reference: Tensor
-    places: Integers
+    places: Int64
 
-    def rows(self, items: Integers) -> Integers:
+    def rows(self, items: Int64) -> Int64:
         """Positions of item_index values; all must be in the corpus."""
         return np.searchsorted(self.index, items)
 
 
-def read_triples(folder: StageDir) -> Integers:
+def read_triples(folder: StageDir) -> Int64:
     """(n, 3) item_index of anchor, i+ and i-.
 
     Raises:
@@ -52,7 +51,7 @@ def read_triples(folder: StageDir) -> Integers:
     return np.stack([table.column(name).to_numpy() for name in ("anchor", "positive", "negative")], axis=1)
 
 
-def read_corpus(catalogue: StageDir, embeddings: StageDir, wanted: Integers, prompt: PromptConfig) -> Corpus:
+def read_corpus(catalogue: StageDir, embeddings: StageDir, wanted: Int64, prompt: PromptConfig) -> Corpus:
     """Prompts, places and reference embeddings of the items `wanted`, read part by part.
 
     Raises:
@@ -70,7 +69,7 @@ def read_corpus(catalogue: StageDir, embeddings: StageDir, wanted: Integers, pro
     return Corpus(index, full_prompts(items, prompt), torch.from_numpy(matrix.copy()), _places(items))
 
 
-def training_items(catalogue: StageDir) -> tuple[Integers, Integers]:
+def training_items(catalogue: StageDir) -> tuple[Int64, Int64]:
     """(n,) item_index of the training items, and (n,) a number for each one's city."""
     indices, cities = [], []
     for part in catalogue.parts("items"):
@@ -82,7 +81,7 @@ def training_items(catalogue: StageDir) -> tuple[Integers, Integers]:
     return np.concatenate(indices), np.unique(np.concatenate(cities).astype(str), return_inverse=True)[1]
 
 
-def batch_rows(count: int, batch: int, step: int, seed: int) -> Integers:
+def batch_rows(count: int, batch: int, step: int, seed: int) -> Int64:
     """(batch,) rows of the triples that make step `step`: every epoch a new seeded permutation, ranks take slices.
 
     A function of its arguments alone, so a resumed run draws what the undisturbed one draws.
@@ -96,9 +95,9 @@ def batch_rows(count: int, batch: int, step: int, seed: int) -> Integers:
 
 
 @lru_cache(maxsize=2)
-def _order(count: int, seed: int, epoch: int) -> Integers:
+def _order(count: int, seed: int, epoch: int) -> Int64:
     """The epoch's permutation; kept, since every step of the epoch asks for it."""
-    return np.argsort(words(seed, f"triples-{epoch}", np.arange(count)), kind="stable")
+    return np.argsort(random_bits(seed, f"triples-{epoch}", np.arange(count)), kind="stable")
 
 
 def _select(folder: StageDir, table: str, keep: pa.Array) -> pa.Table:
@@ -109,7 +108,7 @@ def _select(folder: StageDir, table: str, keep: pa.Array) -> pa.Table:
     return pa.concat_tables(found)
 
 
-def _places(items: pa.Table) -> Integers:
+def _places(items: pa.Table) -> Int64:
     """(m, 3) codes; a level's label counts together with those above it, since names recur."""
     codes, path = [], np.full(len(items), "", dtype=object)
     for level in LABELS:

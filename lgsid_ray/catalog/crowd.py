@@ -7,8 +7,8 @@ that were shown and not chosen. A metropolis is a function of (seed, metro) alon
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Float64, Int64
 from lgsid_ray.catalog.gazetteer import gazetteer
 from lgsid_ray.catalog.world import LEAVES, Towns, scatter, town_items
 from lgsid_ray.config.catalogue import WorldSource
@@ -38,13 +38,13 @@ class Metro:
         self.xy = self.plane(lat, lon)
         self.attraction = np.random.default_rng((seed, 4, metro)).lognormal(0, 0.8, len(table))
 
-    def plane(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.float64]:
+    def plane(self, lat: Float64, lon: Float64) -> Float64:
         """(n, 2) km east and north of the metropolis's middle."""
         east = (lon - self.origin[1]) * _KM_PER_DEGREE * np.cos(np.radians(self.origin[0]))
         return np.stack([east, (lat - self.origin[0]) * _KM_PER_DEGREE], axis=1)
 
 
-def metro_users(source: WorldSource, towns: Towns) -> NDArray[np.int64]:
+def metro_users(source: WorldSource, towns: Towns) -> Int64:
     """How many users live in each metropolis, in proportion to its items; they add up to `source.users`."""
     items = np.bincount(towns.metro, weights=towns.items)
     edges = np.round(np.concatenate([[0.0], np.cumsum(items)]) / items.sum() * source.users).astype(np.int64)
@@ -81,8 +81,8 @@ def metro_log(source: WorldSource, towns: Towns, metro: int, seed: int) -> pa.Ta
 def _visits(
     home: Metro,
     away: Metro,
-    base: NDArray[np.float64],
-    follows: NDArray[np.float64],
+    base: Float64,
+    follows: Float64,
     mean: int,
     rng: np.random.Generator,
 ) -> list[tuple[str, list[str], int]]:
@@ -114,11 +114,11 @@ def _visits(
     return visits
 
 
-def _nearness(metro: Metro, point: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nearness(metro: Metro, point: Float64) -> Float64:
     return np.exp(-np.linalg.norm(metro.xy - point, axis=1) / DECAY_KM)
 
 
-def _draw(chance: NDArray[np.float64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _draw(chance: Float64, size: int, rng: np.random.Generator) -> Int64:
     steps = np.cumsum(chance)
     return np.searchsorted(steps, rng.random(size) * steps[-1]).clip(max=len(steps) - 1)
 

@@ -5,9 +5,11 @@ obfuscation, BD-09 by a further rotation on top of it. Outside China both are WG
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Degrees = tuple[NDArray[np.float64], NDArray[np.float64]]
+from lgsid_ray.arrays import Bool, Float64
+
+Degrees = tuple[Float64, Float64]
 
 _AXIS, _ECCENTRICITY = 6378245.0, 0.00669342162296594323  # Krasovsky 1940, as GCJ-02 uses it
 
@@ -51,15 +53,15 @@ def gcj02_to_bd09(lat: ArrayLike, lon: ArrayLike) -> Degrees:
     )
 
 
-def _bd09_to_gcj02(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> Degrees:
+def _bd09_to_gcj02(lat: Float64, lon: Float64) -> Degrees:
     return _fixed_point(gcj02_to_bd09, lat, lon)
 
 
-def _invert(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> Degrees:
+def _invert(lat: Float64, lon: Float64) -> Degrees:
     return _fixed_point(wgs84_to_gcj02, lat, lon)
 
 
-def _fixed_point(forward: object, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> Degrees:
+def _fixed_point(forward: object, lat: Float64, lon: Float64) -> Degrees:
     """The point that `forward` maps to (lat, lon): the shift is nearly constant, so a few rounds settle it."""
     guess_lat, guess_lon = lat, lon
     for _ in range(6):
@@ -68,13 +70,13 @@ def _fixed_point(forward: object, lat: NDArray[np.float64], lon: NDArray[np.floa
     return guess_lat, guess_lon
 
 
-def _waves(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _waves(x: Float64) -> Float64:
     return (20 * np.sin(6 * x * np.pi) + 20 * np.sin(2 * x * np.pi)) * 2 / 3
 
 
-def _ripple(x: NDArray[np.float64], *terms: tuple[int, int]) -> NDArray[np.float64]:
+def _ripple(x: Float64, *terms: tuple[int, int]) -> Float64:
     return sum((size * np.sin(x * np.pi / length) for size, length in terms), np.zeros_like(x)) * 2 / 3
 
 
-def _in_china(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _in_china(lat: Float64, lon: Float64) -> Bool:
     return (lon >= 72.004) & (lon <= 137.8347) & (lat >= 0.8293) & (lat <= 55.8271)

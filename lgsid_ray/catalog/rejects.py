@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lgsid_ray.artifacts.schemas import QUARANTINE
 from lgsid_ray.catalog import settle
 from lgsid_ray.config.catalogue import CatalogueConfig, TableSource
 from lgsid_ray.errors import InputError
-from lgsid_ray.storage import StageDir
-from lgsid_ray.tables import QUARANTINE
+from lgsid_ray.execution.storage import StageDir
 
 
 def duplicates(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lgsid_ray.artifacts.schemas import QUARANTINE
 from lgsid_ray.catalog.crowd import metro_log
 from lgsid_ray.catalog.readers import Chunk, File, discover, read
 from lgsid_ray.catalog.settle import hashes
@@ -22,7 +23,6 @@ from lgsid_ray.config.catalogue import (
     CatalogueConfig,
     FileSource,
 )
-from lgsid_ray.tables import QUARANTINE
 
 FLUSH_ROWS = 200_000
 TOWN_RUN_ITEMS = 25_000

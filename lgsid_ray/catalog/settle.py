@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Bool, Float64, Object, UInt64
 from lgsid_ray.catalog.gazetteer import gazetteer
 from lgsid_ray.config.catalogue import SplitConfig
-from lgsid_ray.draws import Words, unit, words
+from lgsid_ray.draws import random_bits, unit
 from lgsid_ray.geo.distance import haversine_km
 
 PLACE = ("province", "city", "district")
@@ -15,13 +15,13 @@ _FAR_KM, _NEAR_KM = 40.0, 15.0  # most items lie near towns, most of the earth d
 LOG_COLUMNS = ("user_id", "item_id", "timestamp", "label")
 
 
-def hashes(values: pa.ChunkedArray | pa.Array) -> Words:
+def hashes(values: pa.ChunkedArray | pa.Array) -> UInt64:
     """(n,) stable 64-bit hashes of strings: the same on every machine and in every process."""
     texts = np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
     return np.asarray(pd.util.hash_array(texts, categorize=False), dtype=np.uint64)
 
 
-def duplicates(frame: pd.DataFrame, key: list[str], content: list[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def duplicates(frame: pd.DataFrame, key: list[str], content: list[str]) -> tuple[Bool, Bool]:
     """(n,) masks of the rows after the first of their key: those with equal content, and those with other content."""
     later = frame.duplicated(subset=key, keep="first").to_numpy()
     equal = frame.duplicated(subset=[*key, *content], keep="first").to_numpy()
@@ -53,7 +53,7 @@ def fill_labels(items: pa.Table) -> pa.Table:
     return items
 
 
-def count_exchanged(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> int:
+def count_exchanged(lat: Float64, lon: Float64) -> int:
     """How many points (degrees) lie far from any populated place, but near one with lat and lon exchanged."""
     possible = np.abs(lon) <= 90
     lat, lon = lat[possible], lon[possible]
@@ -61,22 +61,22 @@ def count_exchanged(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> int:
     return int((_km_to_town(lon[far], lat[far]) < _NEAR_KM).sum())
 
 
-def _km_to_town(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.float64]:
+def _km_to_town(lat: Float64, lon: Float64) -> Float64:
     places = gazetteer()
     nearest = places.nearest(lat, lon)
     return np.asarray(haversine_km(lat, lon, places.lat[nearest], places.lon[nearest]))
 
 
-def place_keys(items: pa.Table) -> NDArray[np.object_]:
+def district_keys(items: pa.Table) -> Object:
     """(n,) one string per row that names its district within its city and province."""
     levels = [np.asarray(items.column(level).to_pylist(), dtype=object) for level in PLACE]
     return np.asarray(["\x1f".join(parts) for parts in zip(*levels, strict=True)], dtype=object)
 
 
-def choose_places(counts: dict[str, int], wanted: float, seed: int, stream: str) -> frozenset[str]:
+def choose_districts(counts: dict[str, int], wanted: float, seed: int, stream: str) -> frozenset[str]:
     """Whole districts in a seeded order until they hold about `wanted` items, never one more than brings it nearer."""
     names = sorted(counts)
-    order = np.argsort(words(seed, stream, hashes(pa.array(names, pa.string()))), kind="stable")
+    order = np.argsort(random_bits(seed, stream, hashes(pa.array(names, pa.string()))), kind="stable")
     chosen, total = set(), 0
     for row in order:
         size = counts[names[row]]
@@ -88,8 +88,8 @@ def choose_places(counts: dict[str, int], wanted: float, seed: int, stream: str)
 
 def item_splits(items: pa.Table, held: frozenset[str], random_share: float, seed: int) -> list[str]:
     """train | held_place | held_random for every item; `random_share` is that of the items outside `held`."""
-    drawn = unit(words(seed, "held_random", hashes(items.column("item_id")))) < random_share
-    places = place_keys(items)
+    drawn = unit(random_bits(seed, "held_random", hashes(items.column("item_id")))) < random_share
+    places = district_keys(items)
     return ["held_place" if p in held else "held_random" if d else "train" for p, d in zip(places, drawn, strict=True)]
 
 
@@ -104,7 +104,7 @@ def log_splits(log: pd.DataFrame, split: SplitConfig, limits: tuple[float, float
     log = log.copy()
     if limits is None:
         key = hashes(pa.array(log["user_id"] + "\x1f" + log["item_id"], pa.string()))
-        drawn = unit(words(seed, "rank_split", key))
+        drawn = unit(random_bits(seed, "rank_split", key))
         edges = (1 - split.time_valid - split.time_test, 1 - split.time_test)
         log["rank_split"] = np.where(drawn < edges[0], "train", np.where(drawn < edges[1], "valid", "test"))
         log["generate_split"] = None

@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 import ray
 from fsspec.core import url_to_fs
 
+from lgsid_ray.artifacts.schemas import INTERACTIONS, ITEMS, conform
 from lgsid_ray.catalog import rejects, settle
 from lgsid_ray.catalog.readers import discover
 from lgsid_ray.catalog.scan import ITEMS_IN, LOG_IN, Unit, bucketed, scan, units
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.catalogue import CatalogueConfig, FileSource
-from lgsid_ray.draws import words
-from lgsid_ray.storage import SCRATCH, StageDir
-from lgsid_ray.tables import INTERACTIONS, ITEMS, conform
+from lgsid_ray.draws import random_bits
+from lgsid_ray.execution.storage import SCRATCH, StageDir
 
 BUCKET_ROWS = 60_000
 BYTES_PER_ROW = {"parquet": 15, "gz": 15, "zip": 15, "": 60}  # a guess that only decides how many buckets there are
@@ -69,7 +69,7 @@ def catalogue(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) 
     kept = {place: count for place, count in places.items() if chosen is None or place in chosen}
     rejects.refuse_unfit(tally.read["items"], tally.left_out["items"], sum(kept.values()), work, settings)
     split = settings.split
-    held = settle.choose_places(kept, split.held_place * sum(kept.values()), settings.seed, "held_place")
+    held = settle.choose_districts(kept, split.held_place * sum(kept.values()), settings.seed, "held_place")
     held = held if len(held) < len(kept) else frozenset()
     sizes = [_size(one, chosen, threshold) for one in settled]
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -169,8 +169,8 @@ def _settle(bucket: int, config: CatalogueConfig, work: StageDir) -> dict[str, A
     work.write_table(f"settled/{bucket:05d}.parquet", table.append_column("busy", pa.array(busy)))
     table = table.filter(pa.array(busy))
     lat, lon = (table.column(name).to_numpy()[:LOOKED_AT] for name in ("lat", "lon"))
-    keys, counts = np.unique(settle.place_keys(table), return_counts=True)
-    random = words(config.seed, "max_items", settle.hashes(table.column("item_id")))
+    keys, counts = np.unique(settle.district_keys(table), return_counts=True)
+    random = random_bits(config.seed, "max_items", settle.hashes(table.column("item_id")))
     wanted = _max_items(config)
     smallest = np.sort(random)[:wanted] if wanted is not None else None
     return {
@@ -203,7 +203,7 @@ def _sample(
         return None, None
     assert isinstance(config.source, FileSource)
     if config.source.sample_by == "district":
-        return settle.choose_places(places, wanted, config.seed, "max_items"), None
+        return settle.choose_districts(places, wanted, config.seed, "max_items"), None
     draws = np.concatenate([one["draws"] for one in settled])
     return None, np.partition(draws, wanted - 1)[wanted - 1]
 
@@ -230,9 +230,9 @@ def _publish(
     everything = work.read_part(work.path(f"settled/{bucket:05d}.parquet"))
     keep = everything.column("busy").to_numpy().copy()
     if chosen is not None:
-        keep &= np.isin(settle.place_keys(everything), list(chosen))
+        keep &= np.isin(settle.district_keys(everything), list(chosen))
     if threshold is not None:
-        keep &= words(config.seed, "max_items", settle.hashes(everything.column("item_id"))) <= threshold
+        keep &= random_bits(config.seed, "max_items", settle.hashes(everything.column("item_id"))) <= threshold
     items = everything.filter(pa.array(keep))
     items = items.append_column("item_index", pa.array(np.arange(start, start + len(items))))
     items = items.append_column(

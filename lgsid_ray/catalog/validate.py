@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Bool, Float64, Int64, Object
 from lgsid_ray.catalog.datum import to_wgs84
 from lgsid_ray.catalog.readers import Chunk, File, delimiter_of
 from lgsid_ray.config.catalogue import ITEM_TEXTS, TableSource
 from lgsid_ray.errors import InputError
 
-Objects = NDArray[Any]
 Columns = dict[str, NDArray[Any]]
 
 # Unix seconds from 1990 to 2100; a thousand times as much is milliseconds, and so on.
@@ -32,7 +32,7 @@ class Checked:
         notes: how often something was repaired, by what.
     """
 
-    rows: NDArray[np.int64]
+    rows: Int64
     columns: Columns
     rejects: list[tuple[int, str, str]]
     notes: dict[str, int] = field(default_factory=dict)
@@ -41,11 +41,11 @@ class Checked:
 class _Sieve:
     """Collects the first reason against each row."""
 
-    def __init__(self, rows: NDArray[np.int64]) -> None:
+    def __init__(self, rows: Int64) -> None:
         self.rows, self.alive = rows, np.ones(len(rows), dtype=bool)
         self.rejects: list[tuple[int, str, str]] = []
 
-    def reject(self, where: NDArray[np.bool_], column: str, reason: str) -> None:
+    def reject(self, where: Bool, column: str, reason: str) -> None:
         hit = where & self.alive
         self.rejects += [(int(row), column, reason) for row in self.rows[hit]]
         self.alive &= ~hit
@@ -73,7 +73,7 @@ def map_columns(
     return found
 
 
-def check_items(rows: NDArray[np.int64], columns: Mapping[str, Objects], datum: str) -> Checked:
+def check_items(rows: Int64, columns: Mapping[str, Object], datum: str) -> Checked:
     """Validate item rows: keys, names, coordinates (to WGS-84), price; empty text becomes null."""
     sieve = _Sieve(rows)
     item_id = keys(columns["item_id"], sieve, "item_id")
@@ -94,7 +94,7 @@ def check_items(rows: NDArray[np.int64], columns: Mapping[str, Objects], datum: 
     return Checked(rows[keep], accepted, sieve.rejects)
 
 
-def check_log(rows: NDArray[np.int64], columns: Mapping[str, Objects]) -> Checked:
+def check_log(rows: Int64, columns: Mapping[str, Object]) -> Checked:
     """Validate log rows: keys, times (to Unix seconds), labels. No time at all is allowed, and stays null."""
     sieve, notes = _Sieve(rows), dict[str, int]()
     user_id, item_id = keys(columns["user_id"], sieve, "user_id"), keys(columns["item_id"], sieve, "item_id")
@@ -114,7 +114,7 @@ def check_log(rows: NDArray[np.int64], columns: Mapping[str, Objects]) -> Checke
     return Checked(rows[keep], values, sieve.rejects, notes)
 
 
-def keys(values: Objects, sieve: _Sieve, column: str) -> Objects:
+def keys(values: Object, sieve: _Sieve, column: str) -> Object:
     """Keys as text: 12, "12" and 12.0 are one key; anything that text would not keep apart is rejected."""
     out = np.full(len(values), None, dtype=object)
     odd = np.zeros(len(values), dtype=bool)
@@ -134,7 +134,7 @@ def keys(values: Objects, sieve: _Sieve, column: str) -> Objects:
     return out
 
 
-def texts(values: Objects) -> Objects:
+def texts(values: Object) -> Object:
     """Text with outer blanks removed; empty and NaN become null."""
     out = np.full(len(values), None, dtype=object)
     for row, value in enumerate(values):
@@ -155,11 +155,11 @@ def _missing(name: str, theirs: str, chunk: Chunk, source: TableSource, file: Fi
     return f"{message}; map it with `columns: {{{name}: theirs}}`"
 
 
-def _is_null(values: Objects) -> NDArray[np.bool_]:
+def _is_null(values: Object) -> Bool:
     return np.asarray(pd.isna(values), dtype=bool) | (values == "")
 
 
-def _numbers(values: Objects, sieve: _Sieve, column: str) -> NDArray[np.float64]:
+def _numbers(values: Object, sieve: _Sieve, column: str) -> Float64:
     numbers = _parsed(values)
     empty = _is_null(values)
     sieve.reject(empty, column, "empty or NaN")
@@ -167,12 +167,12 @@ def _numbers(values: Objects, sieve: _Sieve, column: str) -> NDArray[np.float64]
     return np.where(np.isfinite(numbers), numbers, 0.0)
 
 
-def _prices(values: Objects) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _prices(values: Object) -> tuple[Float64, Bool]:
     price = _parsed(values)
     return price, ~_is_null(values) & ~((price >= 0) & np.isfinite(price))
 
 
-def _parsed(values: Objects) -> NDArray[np.float64]:
+def _parsed(values: Object) -> Float64:
     """Numbers, also out of text; NaN for anything else, truth values among it."""
     truth = np.fromiter((isinstance(value, (bool, np.bool_)) for value in values), bool, len(values))
     plain = values.copy()
@@ -180,7 +180,7 @@ def _parsed(values: Objects) -> NDArray[np.float64]:
     return np.array(pd.to_numeric(pd.Series(plain), errors="coerce"), dtype=np.float64)
 
 
-def _times(values: Objects, sieve: _Sieve) -> tuple[NDArray[np.float64], dict[str, int]]:
+def _times(values: Object, sieve: _Sieve) -> tuple[Float64, dict[str, int]]:
     """Unix seconds from numbers (seconds to nanoseconds), and from dates, typed or as text (UTC without a zone)."""
     notes: dict[str, int] = {}
     numbers = values.copy()
@@ -192,7 +192,7 @@ def _times(values: Objects, sieve: _Sieve) -> tuple[NDArray[np.float64], dict[st
         parsed = pd.to_datetime(pd.Series(values[text]), errors="coerce", utc=True, format="mixed")
         seconds[text] = (parsed - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
         notes["times read from dates"] = int(parsed.notna().sum())
-    units: list[tuple[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = [
+    units: list[tuple[str, Callable[[Float64], Float64]]] = [
         ("milliseconds", lambda value: value / 1e3),
         ("microseconds", lambda value: value / 1e6),
         ("nanoseconds", lambda value: value / 1e9),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Bool, Float64, Int64
 from lgsid_ray.catalog.gazetteer import CITY_POPULATION, Gazetteer, gazetteer
 from lgsid_ray.catalog.vocabulary import (
     CATEGORIES,
@@ -42,12 +42,12 @@ class Towns:
         city: (t,) index of the metropolis's largest place. items: (t,) how many items each holds.
     """
 
-    place: NDArray[np.int64]
-    metro: NDArray[np.int64]
-    city: NDArray[np.int64]
-    items: NDArray[np.int64]
+    place: Int64
+    metro: Int64
+    city: Int64
+    items: Int64
 
-    def of_metro(self, metro: int) -> NDArray[np.int64]:
+    def of_metro(self, metro: int) -> Int64:
         """The districts of one metropolis."""
         return np.flatnonzero(self.metro == metro)
 
@@ -115,9 +115,7 @@ def town_items(towns: Towns, town: int, seed: int) -> pa.Table:
     )
 
 
-def scatter(
-    lat: float, lon: float, rng: np.random.Generator, count: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def scatter(lat: float, lon: float, rng: np.random.Generator, count: int) -> tuple[Float64, Float64]:
     """(count,) degrees around a centre: log-normal distance with median SCATTER_KM, any direction."""
     radius, angle = rng.lognormal(np.log(SCATTER_KM), 0.6, count), rng.uniform(0, 2 * np.pi, count)
     north = radius * np.cos(angle) / _KM_PER_DEGREE
@@ -125,7 +123,7 @@ def scatter(
     return np.clip(lat + north, -90, 90), (lon + east + 180) % 360 - 180
 
 
-def _brands(leaf: NDArray[np.int64], province: str, seed: int, rng: np.random.Generator) -> list[str | None]:
+def _brands(leaf: Int64, province: str, seed: int, rng: np.random.Generator) -> list[str | None]:
     """A chain's name for CHAIN_SHARE of the items: a national chain of the category, or one of the province."""
     chains = np.random.default_rng((seed, 2))
     national = _chain_names(chains, len(LEAVES) * NATIONAL_CHAINS_PER_CATEGORY)
@@ -149,7 +147,7 @@ def _chain_names(rng: np.random.Generator, count: int) -> list[str]:
     return [f"{FIRST[pair // len(SECOND)]} {SECOND[pair % len(SECOND)]}" for pair in pairs]
 
 
-def _choose_metros(places: Gazetteer, here: NDArray[np.bool_], metros: int, rng: np.random.Generator) -> list[int]:
+def _choose_metros(places: Gazetteer, here: Bool, metros: int, rng: np.random.Generator) -> list[int]:
     """Large cities far enough apart, several to a province, drawn by population."""
     candidates = np.flatnonzero(here & (places.population >= CITY_POPULATION))
     weight = places.population[candidates] ** 0.5
@@ -175,7 +173,7 @@ def _apart(places: Gazetteer, chosen: list[int], place: int) -> bool:
     return bool(_km(places, chosen, place).min() > 2 * METRO_RADIUS_KM)
 
 
-def _districts(places: Gazetteer, free: NDArray[np.bool_], centre: int, wanted: int) -> list[int]:
+def _districts(places: Gazetteer, free: Bool, centre: int, wanted: int) -> list[int]:
     """The metropolis's own place and the free ones of some size nearest to it, in the same province."""
     around = places.tree.query_ball_point(
         unit_xyz(places.lat[centre], places.lon[centre]), float(km_to_chord(METRO_RADIUS_KM))
@@ -198,11 +196,11 @@ def _districts(places: Gazetteer, free: NDArray[np.bool_], centre: int, wanted: 
     return found[:wanted]
 
 
-def _km(places: Gazetteer, one: int | list[int], other: int) -> NDArray[np.float64]:
+def _km(places: Gazetteer, one: int | list[int], other: int) -> Float64:
     return haversine_km(places.lat[one], places.lon[one], places.lat[other], places.lon[other])
 
 
-def _apportion(weight: NDArray[np.float64], total: int) -> NDArray[np.int64]:
+def _apportion(weight: Float64, total: int) -> Int64:
     """Whole numbers in proportion to `weight` that add up to `total` (largest remainders)."""
     exact = weight / weight.sum() * total
     count = np.floor(exact).astype(np.int64)

@@ -8,7 +8,7 @@ from lgsid_ray.config.base import Section
 
 
 class SamplingConfig(Section):
-    """Which locations are put under each anchor's content."""
+    """Which districts are put under each anchor's content."""
 
     negatives: int = Field(default=15, ge=2)
     """K of Eq 1."""

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from lgsid_ray.errors import StorageError
-from lgsid_ray.storage import StageDir
+from lgsid_ray.execution.storage import StageDir
 
 
 def local_copy(folder: StageDir) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from lgsid_ray.artifacts.schemas import ITEMS
 from lgsid_ray.config.encoder import PromptConfig
 from lgsid_ray.errors import ConfigError
-from lgsid_ray.tables import ITEMS
 
 Texts = list[str]
 

@@ -14,14 +14,14 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from lgsid_ray.artifacts.schemas import conform, embeddings, list_embeddings
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.local import local_copy
 from lgsid_ray.encoder.model import Encoder, identity, make_encoder
 from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
 from lgsid_ray.errors import StorageError
-from lgsid_ray.storage import StageDir
-from lgsid_ray.tables import conform, embeddings, list_embeddings
+from lgsid_ray.execution.storage import StageDir
 
 Unit = dict[str, Any]
 """An input part, the first row, how many rows, and the name of the output part."""

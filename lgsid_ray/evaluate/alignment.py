@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.config.evaluate import EvaluateConfig
 from lgsid_ray.evaluate import frontiers
 from lgsid_ray.evaluate.clustering import agreement
 from lgsid_ray.evaluate.gap import compare
 from lgsid_ray.evaluate.retrieval import judge, mean, search
-from lgsid_ray.evaluate.space import LEVELS, Floats, Integers, Queries, Singles, Space
+from lgsid_ray.evaluate.space import LEVELS, Queries, Space
 
 FRONTIER_K = 5
 """Similarity@5 and T@5 span the frontiers."""
@@ -22,7 +23,7 @@ def retrieval_tables(space: Space, queries: Queries, ks: list[int]) -> list[dict
     possible = [k for k in ks if k < len(space)]
     rows: list[dict[str, Any]] = []
     for name, vectors in spaces(space).items():
-        values: list[dict[str, Floats]] = []
+        values: list[dict[str, Float64]] = []
         if possible:
             found = search(vectors, queries.items, max(possible))
             values = judge(space, queries.items, found, possible)
@@ -41,7 +42,7 @@ def frontier_rows(space: Space, queries: Queries) -> list[dict[str, Any]]:
     """One row per arm, group and knob; no rows where the catalogue has too few items for K = 5."""
     if len(space) <= FRONTIER_K:
         return []
-    makers: list[Callable[[Space, Integers, int], frontiers.Arm]] = [frontiers.oracle, frontiers.late_fusion]
+    makers: list[Callable[[Space, Int64, int], frontiers.Arm]] = [frontiers.oracle, frontiers.late_fusion]
     if space.aligned is not None:
         makers.append(frontiers.aligned)
     rows = []
@@ -76,11 +77,11 @@ def clusterings(space: Space, config: EvaluateConfig, seed: int) -> list[dict[st
     return rows
 
 
-def spaces(space: Space) -> dict[str, Singles]:
+def spaces(space: Space) -> dict[str, Float32]:
     """The embeddings that are judged side by side."""
     found = {"origin": space.reference}
     return found if space.aligned is None else found | {"aligned": space.aligned}
 
 
-def _means(values: dict[str, Floats], members: np.ndarray) -> dict[str, float | None]:
+def _means(values: dict[str, Float64], members: np.ndarray) -> dict[str, float | None]:
     return {name: mean(values[name][members]) if name in values else None for name in MEASURES}

@@ -6,20 +6,21 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-from lgsid_ray.draws import words
-from lgsid_ray.evaluate.space import LEVELS, Integers, Singles
+from lgsid_ray.arrays import Float32, Int64
+from lgsid_ray.draws import random_bits
+from lgsid_ray.evaluate.space import LEVELS
 
 BATCH = 4096
 
 
-def agreement(vectors: Singles, labels: Integers, clusters: int, items: int, seed: int) -> list[dict[str, Any]]:
+def agreement(vectors: Float32, labels: Int64, clusters: int, items: int, seed: int) -> list[dict[str, Any]]:
     """Per level: NMI and AMI of K-Means clusters of `vectors` (n, d) with the labels (n, 3).
 
     As many clusters as labels, at most `clusters`; on a seeded sample of at most `items` items whose label is
     known. NMI flatters many small clusters; AMI is 0 for clusters that tell nothing. None where there is only one
     label, or every item has its own.
     """
-    order = np.argsort(words(seed, "evaluate/cluster", np.arange(len(vectors))))
+    order = np.argsort(random_bits(seed, "evaluate/cluster", np.arange(len(vectors))))
     rows = []
     for level, name in enumerate(LEVELS):
         sample = np.sort(order[labels[order, level] >= 0][:items])

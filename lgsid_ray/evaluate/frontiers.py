@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.evaluate.retrieval import score_blocks, search, top_k
-from lgsid_ray.evaluate.space import Floats, Integers, Singles, Space
+from lgsid_ray.evaluate.space import Space
 
 GAMMAS = (0.0, *np.geomspace(1e-4, 2.0, 60).tolist(), 4.0)
 """γ; cosines differ by at most 2, so 4 puts every item of the district first."""
@@ -26,11 +27,11 @@ class Arm:
 
     name: str
     knobs: tuple[float, ...]
-    found: Integers
+    found: Int64
     """(knobs, q, k) item_index, best first."""
 
 
-def oracle(space: Space, queries: Integers, k: int, gammas: tuple[float, ...] = GAMMAS) -> Arm:
+def oracle(space: Space, queries: Int64, k: int, gammas: tuple[float, ...] = GAMMAS) -> Arm:
     """Re-rank by Similarity + γ·[same district].
 
     Within the district and outside it the order is that of Similarity whatever γ is, so the best k of either side
@@ -52,7 +53,7 @@ def oracle(space: Space, queries: Integers, k: int, gammas: tuple[float, ...] = 
     return Arm("oracle", gammas, found)
 
 
-def late_fusion(space: Space, queries: Integers, k: int, weights: tuple[float, ...] = WEIGHTS) -> Arm:
+def late_fusion(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = WEIGHTS) -> Arm:
     """Retrieve by the cosine of [E_ref, w·xyz]; its norms are all equal, so it orders by cos + w²·(xyz·xyz')."""
     found = np.empty((len(weights), len(queries), k), dtype=np.int64)
     places = torch.from_numpy(space.xyz)
@@ -64,7 +65,7 @@ def late_fusion(space: Space, queries: Integers, k: int, weights: tuple[float, .
     return Arm("late_fusion", weights, found)
 
 
-def aligned(space: Space, queries: Integers, k: int, alphas: tuple[float, ...] = ALPHAS) -> Arm:
+def aligned(space: Space, queries: Int64, k: int, alphas: tuple[float, ...] = ALPHAS) -> Arm:
     """Retrieve in the interpolation of the reference space and the policy space, extrapolated up to α = 2.
 
     Raises:
@@ -76,10 +77,10 @@ def aligned(space: Space, queries: Integers, k: int, alphas: tuple[float, ...] =
     return Arm("aligned", alphas, np.stack(found))
 
 
-def interpolate(reference: Singles, policy: Singles, alpha: float) -> Singles:
+def interpolate(reference: Float32, policy: Float32, alpha: float) -> Float32:
     """normalise((1 − α)·E_ref + α·E_π), (n, d) float32; a vector that cancels out stays 0."""
     mixed = np.multiply(reference, np.float32(1 - alpha))
     mixed += np.float32(alpha) * policy
-    norms: Floats = np.linalg.norm(mixed, axis=1, keepdims=True)
+    norms: Float64 = np.linalg.norm(mixed, axis=1, keepdims=True)
     mixed /= np.maximum(norms, np.float32(1e-12))
     return mixed

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Float32, Int64, Text
 from lgsid_ray.errors import StorageError
-from lgsid_ray.evaluate.space import LEVELS, Integers, Singles, Space, path_codes
+from lgsid_ray.evaluate.space import LEVELS, Space, path_codes
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import unit_xyz
-from lgsid_ray.storage import StageDir
 
 
-def read_space(inputs: Mapping[str, StageDir]) -> tuple[Space, NDArray[np.str_]]:
+def read_space(inputs: Mapping[str, StageDir]) -> tuple[Space, Text]:
     """The space to judge and every item's split; aligned and content embeddings where the run has them."""
     items = inputs["catalogue"].read_table("items", ["item_index", *LEVELS, "lat", "lon", "split"])
     order = _dense(items.column("item_index").to_numpy(), items.num_rows, inputs["catalogue"])
@@ -28,13 +28,13 @@ def read_space(inputs: Mapping[str, StageDir]) -> tuple[Space, NDArray[np.str_]]
     return Space(read_embeddings(inputs["embed"], items.num_rows), labels, xyz, **matrices), split
 
 
-def read_embeddings(stage: StageDir, count: int) -> Singles:
+def read_embeddings(stage: StageDir, count: int) -> Float32:
     """(count, d) float32, row i is item i.
 
     Raises:
         StorageError: the table does not hold every item exactly once.
     """
-    matrix: Singles | None = None
+    matrix: Float32 | None = None
     seen = np.zeros(count, dtype=np.int64)
     for part in stage.parts("embeddings"):
         table = stage.read_part(part, ["item_index", "embedding"])
@@ -55,7 +55,7 @@ def read_embeddings(stage: StageDir, count: int) -> Singles:
     return matrix
 
 
-def read_tokens(stage: StageDir, count: int) -> Integers:
+def read_tokens(stage: StageDir, count: int) -> Int64:
     """(count, levels) SID tokens, row i is item i."""
     name = "sids.parquet" if stage.exists("sids.parquet") else "sids"
     table = stage.read_table(name, ["item_index", "tokens"])
@@ -64,7 +64,7 @@ def read_tokens(stage: StageDir, count: int) -> Integers:
     return np.asarray(flat.reshape(count, -1)[order])
 
 
-def _dense(index: Integers, count: int, stage: StageDir) -> Integers:
+def _dense(index: Int64, count: int, stage: StageDir) -> Int64:
     """The order that sorts `index`, which must hold 0..count-1."""
     order = np.argsort(index, kind="stable")
     if len(index) != count or not np.array_equal(index[order], np.arange(count)):

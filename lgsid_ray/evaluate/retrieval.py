@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgsid_ray.evaluate.space import LEVELS, Floats, Integers, Singles, Space
+from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.evaluate.space import LEVELS, Space
 
 BLOCK = 1 << 24
 """Scores held at once: memory stays bounded whatever the size of the catalogue."""
@@ -14,7 +15,7 @@ GATHER = 1 << 24
 """Floats gathered at once when retrieved items are compared with their query."""
 
 
-def score_blocks(queries: Singles, corpus: Singles, own: Integers) -> Iterator[tuple[slice, Tensor]]:
+def score_blocks(queries: Float32, corpus: Float32, own: Int64) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of query rows with their scores against the whole corpus, -inf at the query itself.
 
     Args:
@@ -31,7 +32,7 @@ def score_blocks(queries: Singles, corpus: Singles, own: Integers) -> Iterator[t
         yield rows, scores
 
 
-def top_k(scores: Tensor, k: int) -> tuple[Integers, Singles]:
+def top_k(scores: Tensor, k: int) -> tuple[Int64, Float32]:
     """Columns and values of the k largest scores of each row, best first; equal scores: the lower column first."""
     values, index = torch.topk(scores, k)
     last = values[:, -1:]
@@ -45,7 +46,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Integers, Singles]:
     return np.take_along_axis(columns, order, axis=1), np.take_along_axis(best, order, axis=1)
 
 
-def search(vectors: Singles, queries: Integers, k: int) -> Integers:
+def search(vectors: Float32, queries: Int64, k: int) -> Int64:
     """(q, k) nearest items by inner product, self excluded, best first; `vectors` are L2-normalised, (n, d)."""
     found = np.empty((len(queries), k), dtype=np.int64)
     for rows, scores in score_blocks(vectors[queries], vectors, queries):
@@ -53,7 +54,7 @@ def search(vectors: Singles, queries: Integers, k: int) -> Integers:
     return found
 
 
-def cosines(vectors: Singles, queries: Integers, found: Integers) -> Floats:
+def cosines(vectors: Float32, queries: Int64, found: Int64) -> Float64:
     """(q, k) inner products of each query with what was found for it."""
     result = np.empty(found.shape)
     step = max(1, GATHER // (found.shape[1] * vectors.shape[1]))
@@ -63,7 +64,7 @@ def cosines(vectors: Singles, queries: Integers, found: Integers) -> Floats:
     return result
 
 
-def judge(space: Space, queries: Integers, found: Integers, ks: Sequence[int]) -> list[dict[str, Floats]]:
+def judge(space: Space, queries: Int64, found: Int64, ks: Sequence[int]) -> list[dict[str, Float64]]:
     """Per K, the value of every query, (q,): `similarity`, `content_similarity`, `province`, `city`, `district`.
 
     Similarity@K is measured in the frozen reference space wherever the items were retrieved. The three shares are
@@ -78,7 +79,7 @@ def judge(space: Space, queries: Integers, found: Integers, ks: Sequence[int]) -
     return [{name: values[:, :k].mean(axis=1) for name, values in hits.items()} for k in ks]
 
 
-def mean(values: Floats) -> float | None:
+def mean(values: Float64) -> float | None:
     """Mean of the known values; None where there is none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from lgsid_ray.evaluate.space import LEVELS, Floats, Integers
+from lgsid_ray.arrays import Float64, Int64
+from lgsid_ray.evaluate.space import LEVELS
 from lgsid_ray.geo.distance import chord_to_km
 
 
-def sid_geography(tokens: Integers, labels: Integers, xyz: Floats) -> list[dict[str, Any]]:
+def sid_geography(tokens: Int64, labels: Int64, xyz: Float64) -> list[dict[str, Any]]:
     """Per prefix length: clusters, purity and radius.
 
     Args:
@@ -31,7 +32,7 @@ def sid_geography(tokens: Integers, labels: Integers, xyz: Floats) -> list[dict[
     return rows
 
 
-def _clusters(group: Integers, labels: Integers, xyz: Floats) -> dict[str, Any]:
+def _clusters(group: Int64, labels: Int64, xyz: Float64) -> dict[str, Any]:
     sizes = np.bincount(group)
     row: dict[str, Any] = {"clusters": len(sizes), "mean_items": float(sizes.mean())}
     for level, name in enumerate(LEVELS):
@@ -46,14 +47,14 @@ def _clusters(group: Integers, labels: Integers, xyz: Floats) -> dict[str, Any]:
     return row
 
 
-def distances_km(group: Integers, xyz: Floats) -> Floats:
+def distances_km(group: Int64, xyz: Float64) -> Float64:
     """(n,) great-circle distance of each item to the spherical centroid of its cluster."""
     sums = np.stack([np.bincount(group, weights=xyz[:, axis]) for axis in range(3)], axis=1)
     centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     return np.asarray(chord_to_km(np.linalg.norm(xyz - centres[group], axis=1)))
 
 
-def _majority(group: Integers, label: Integers, count: int) -> Integers:
+def _majority(group: Int64, label: Int64, count: int) -> Int64:
     known = label >= 0
     pairs, sizes = np.unique(np.stack([group[known], label[known]]), axis=1, return_counts=True)
     most = np.zeros(count, dtype=np.int64)
@@ -61,7 +62,7 @@ def _majority(group: Integers, label: Integers, count: int) -> Integers:
     return most
 
 
-def _medians(group: Integers, values: Floats, sizes: Integers) -> Floats:
+def _medians(group: Int64, values: Float64, sizes: Int64) -> Float64:
     ordered = values[np.lexsort((values, group))]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     return np.asarray((ordered[starts + (sizes - 1) // 2] + ordered[starts + sizes // 2]) / 2)

@@ -10,7 +10,7 @@ from lgsid_ray.evaluate.alignment import MEASURES, clusterings, frontier_rows, g
 from lgsid_ray.evaluate.inputs import read_space, read_tokens
 from lgsid_ray.evaluate.sid_geography import sid_geography
 from lgsid_ray.evaluate.space import draw_queries
-from lgsid_ray.storage import StageDir
+from lgsid_ray.execution.storage import StageDir
 
 FRONTIER = pa.schema(
     [

@@ -8,23 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lgsid_ray.geo.distance import Floats
-from lgsid_ray.geo.places import Integers
+from lgsid_ray.arrays import Float64, Int64
 
 
 @dataclass(frozen=True)
 class Cells:
     """A binary tree in arrays; node 0 is the root. `axis` is -1 at a cell, whose number is then `low`."""
 
-    axis: Integers
-    split: Floats
+    axis: Int64
+    split: Float64
     """Points with coordinate < split go to node `low`, the others to `high`."""
-    low: Integers
-    high: Integers
+    low: Int64
+    high: Int64
     count: int
     """Number of cells."""
 
-    def locate(self, xyz: Floats) -> Integers:
+    def locate(self, xyz: Float64) -> Int64:
         """The cell of each point, (n,)."""
         cell = np.empty(len(xyz), dtype=np.int64)
         pending = [(0, np.arange(len(xyz)))]
@@ -39,7 +38,7 @@ class Cells:
         return cell
 
 
-def partition(sample: Floats, capacity: int) -> Cells:
+def partition(sample: Float64, capacity: int) -> Cells:
     """Cells that hold at most `capacity` of the sampled points each, coinciding points excepted.
 
     Args:
@@ -67,18 +66,18 @@ def partition(sample: Floats, capacity: int) -> Cells:
     return Cells(np.array(axes), np.array(splits), np.array(lows), np.array(highs), count)
 
 
-def gap(xyz: Floats, box: Floats) -> Floats:
+def gap(xyz: Float64, box: Float64) -> Float64:
     """Euclidean distance from points (..., 3) to boxes (..., 2, 3) of lows and highs; 0 inside. Broadcasts."""
     outside = np.maximum(np.maximum(box[..., 0, :] - xyz, xyz - box[..., 1, :]), 0.0)
     return np.sqrt((outside**2).sum(axis=-1))
 
 
-def bounds(xyz: Floats) -> Floats:
+def bounds(xyz: Float64) -> Float64:
     """The tight box (2, 3) around points (n, 3), n at least 1."""
     return np.stack([xyz.min(axis=0), xyz.max(axis=0)])
 
 
-def _cut(points: Floats) -> tuple[int, float] | None:
+def _cut(points: Float64) -> tuple[int, float] | None:
     """Axis and threshold that halve the points, or None where they coincide."""
     axis = int(np.ptp(points, axis=0).argmax())
     values = points[:, axis]

@@ -8,15 +8,15 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial import cKDTree
 
+from lgsid_ray.arrays import Float64, Int64
 from lgsid_ray.geo.cells import bounds, gap
-from lgsid_ray.geo.distance import Floats
-from lgsid_ray.geo.places import Integers, place_xyz
+from lgsid_ray.geo.points import point_xyz
 
 _SLACK = 1e-12  # rounding of a chord against rounding of a gap: widens the halo, never narrows it
 _STRIDE = 16  # one reference place for about so many places
 
 
-def nearest_places(tree: cKDTree, keys: Integers, rows: Integers, count: int) -> tuple[Integers, Floats]:
+def nearest_points(tree: cKDTree, keys: Int64, rows: Int64, count: int) -> tuple[Int64, Float64]:
     """The `count` nearest other places of the places `rows`, exact and in a unique order.
 
     Args:
@@ -47,8 +47,8 @@ def nearest_places(tree: cKDTree, keys: Integers, rows: Integers, count: int) ->
 
 
 def surroundings(
-    own: Integers, boxes: Floats, sizes: Integers, cell: int, load: Callable[[int], Integers], count: int
-) -> Integers:
+    own: Int64, boxes: Float64, sizes: Int64, cell: int, load: Callable[[int], Int64], count: int
+) -> Int64:
     """Place keys from other cells that complete `own`: own + these hold the `count` nearest of every own place.
 
     For a reference place c with its `count`-th neighbour at distance d among *some* of the places, every own place p
@@ -63,9 +63,9 @@ def surroundings(
         load: gives the place keys of another cell.
         count: at most the number of places in all cells less one.
     """
-    xyz = place_xyz(own)
+    xyz = point_xyz(own)
     base = [load(int(other)) for other in _enough(boxes, sizes, cell, count + 1)]
-    known = np.concatenate([xyz, *(place_xyz(keys) for keys in base)])
+    known = np.concatenate([xyz, *(point_xyz(keys) for keys in base)])
     references = xyz[cKDTree(xyz).indices[::_STRIDE]]
     away, assigned = cKDTree(references).query(xyz)
     spread = np.zeros(len(references))
@@ -78,11 +78,11 @@ def surroundings(
             continue
         keys = load(other)
         box = bounds(references[touching])
-        halo.append(keys[gap(place_xyz(keys), box) <= reach[touching].max()])
+        halo.append(keys[gap(point_xyz(keys), box) <= reach[touching].max()])
     return np.concatenate(halo)
 
 
-def _enough(boxes: Floats, sizes: Integers, cell: int, wanted: int) -> Integers:
+def _enough(boxes: Float64, sizes: Int64, cell: int, wanted: int) -> Int64:
     """The nearest other cells that, with the cell itself, hold at least `wanted` places."""
     if sizes[cell] >= wanted:
         return np.empty(0, dtype=np.int64)
@@ -92,7 +92,7 @@ def _enough(boxes: Floats, sizes: Integers, cell: int, wanted: int) -> Integers:
     return others[: int(np.searchsorted(held, wanted)) + 1]
 
 
-def _order_ties(near: Integers, chord: Floats, keys: Integers) -> tuple[Integers, Floats]:
+def _order_ties(near: Int64, chord: Float64, keys: Int64) -> tuple[Int64, Float64]:
     """Sort rows that hold equal chords by (chord, key); the tree's own order of ties is arbitrary."""
     tied = np.flatnonzero((chord[:, 1:] == chord[:, :-1]).any(axis=1))
     if tied.size:

@@ -8,17 +8,16 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Bool, Int64, UInt64
+from lgsid_ray.artifacts.schemas import TRIPLES
 from lgsid_ray.config.preference import PreferenceConfig
-from lgsid_ray.draws import Words, below, unit, words
-from lgsid_ray.geo.locations import CITY, DISTRICT, PROVINCE, Locations
+from lgsid_ray.draws import below, random_bits, unit
+from lgsid_ray.geo.districts import CITY, DISTRICT, PROVINCE, Districts
 from lgsid_ray.geo.neighbourhood import Neighbourhood
-from lgsid_ray.geo.places import Gathered, Integers
-from lgsid_ray.preference.opponents import just_outside
-from lgsid_ray.tables import TRIPLES
+from lgsid_ray.geo.points import PointGroups
+from lgsid_ray.preference.hard_negatives import just_outside
 
-Flags = NDArray[np.bool_]
 RANKS = 256  # neighbour ranks among which "just outside" is looked for
 
 
@@ -26,23 +25,23 @@ RANKS = 256  # neighbour ranks among which "just outside" is looked for
 class Triples:
     """Parallel columns; `negative` is -1 where it is still to be found in the reference space."""
 
-    anchor: Integers
-    counter: Integers
+    anchor: Int64
+    counter: Int64
     """Tells apart the triples of an anchor: the round of a near one, i+ of a collaborative one."""
-    positive: Integers
-    negative: Integers
-    level: Integers
+    positive: Int64
+    negative: Int64
+    level: Int64
     """Which region of the anchor i- lies outside of: PROVINCE, CITY or DISTRICT."""
-    collaborative: Flags
-    hard: Flags
-    content: Flags
+    collaborative: Bool
+    hard: Bool
+    content: Bool
 
-    def words(self, seed: int, use: str) -> Words:
+    def bits(self, seed: int, use: str) -> UInt64:
         """One random word per triple for one use."""
-        near = words(seed, f"near/{use}", self.anchor, self.counter)
-        return np.where(self.collaborative, words(seed, f"collaborative/{use}", self.anchor, self.counter), near)
+        near = random_bits(seed, f"near/{use}", self.anchor, self.counter)
+        return np.where(self.collaborative, random_bits(seed, f"collaborative/{use}", self.anchor, self.counter), near)
 
-    def take(self, rows: Integers | Flags) -> "Triples":
+    def take(self, rows: Int64 | Bool) -> "Triples":
         """The given rows."""
         return Triples(*(getattr(self, field.name)[rows] for field in fields(self)))
 
@@ -59,12 +58,12 @@ def concatenate(runs: list[Triples]) -> Triples:
 
 
 def draw(
-    near_anchors: Integers,
-    rounds: Integers,
-    pairs: Integers,
-    own: Gathered,
+    near_anchors: Int64,
+    rounds: Int64,
+    pairs: Int64,
+    own: PointGroups,
     around: Neighbourhood,
-    locations: Locations,
+    districts: Districts,
     settings: PreferenceConfig,
     seed: int,
 ) -> Triples:
@@ -83,31 +82,31 @@ def draw(
     never = np.zeros(len(anchor), dtype=bool)
     kind = Triples(anchor, counter, blank, blank, np.full_like(blank, DISTRICT), collaborative, never, never)
     # Wide triples: half of them for the city, half for the province.
-    wide = unit(kind.words(seed, "wide")) / max(settings.wide, 1e-12)
+    wide = unit(kind.bits(seed, "wide")) / max(settings.wide, 1e-12)
     asked_level = np.where((wide < 1) & ~collaborative, np.where(wide < 0.5, PROVINCE, CITY), DISTRICT)
-    level = locations.contrast(anchor, asked_level)
-    share = unit(kind.words(seed, "kind"))
+    level = districts.contrast(anchor, asked_level)
+    share = unit(kind.bits(seed, "kind"))
     hard = (level == DISTRICT) & (share < settings.hard)
     content = (level == DISTRICT) & ~hard & (share < settings.hard + settings.content)
-    positive = locations.inside(anchor, kind.words(seed, "inside"), level)
-    near = (level == DISTRICT) & (unit(kind.words(seed, "positive")) < settings.neighbour)
+    positive = districts.inside(anchor, kind.bits(seed, "inside"), level)
+    near = (level == DISTRICT) & (unit(kind.bits(seed, "positive")) < settings.neighbour)
     closest = (positive < 0) | near
     positive[collaborative], closest[collaborative] = pairs[:, 1], False
-    negative = locations.outside(anchor, kind.words(seed, "outside"), level)
+    negative = districts.outside(anchor, kind.bits(seed, "outside"), level)
     negative[content] = -1
 
     asked = np.flatnonzero(hard | closest)
-    place = np.searchsorted(own.keys, locations.key[anchor[asked]])
+    place = np.searchsorted(own.keys, districts.key[anchor[asked]])
     distinct, back = np.unique(place, return_inverse=True)
     found = around.ranked(distinct)[0][back]
-    bits = np.stack([kind.words(seed, "place")[asked], kind.words(seed, "item")[asked]], axis=1)
+    bits = np.stack([kind.bits(seed, "place")[asked], kind.bits(seed, "item")[asked]], axis=1)
     outer, inner = hard[asked], closest[asked]
-    negative[asked[outer]] = just_outside(anchor[asked[outer]], found[outer], around.near, locations, bits[outer])
-    positive[asked[inner]] = _nearest(found[inner], around, kind.words(seed, "nearest")[asked[inner]])
+    negative[asked[outer]] = just_outside(anchor[asked[outer]], found[outer], around.near, districts, bits[outer])
+    positive[asked[inner]] = _nearest(found[inner], around, kind.bits(seed, "nearest")[asked[inner]])
     return Triples(anchor, counter, positive, negative, level, collaborative, hard, content)
 
 
-def _nearest(found: Integers, around: Neighbourhood, bits: Words) -> Integers:
+def _nearest(found: Int64, around: Neighbourhood, bits: UInt64) -> Int64:
     """An item at the nearest other place of each anchor."""
     place = found[:, 0]
     return around.near.items[around.near.starts[place] + below(bits, around.near.sizes[place])]

@@ -5,26 +5,24 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lgsid_ray.draws import words
-from lgsid_ray.recommend.ctr.samples import Samples
-from lgsid_ray.recommend.generative.sequences import Sequences
-
-Integers = NDArray[np.int64]
+from lgsid_ray.arrays import Int64
+from lgsid_ray.draws import random_bits
+from lgsid_ray.recommend.generators.sequences import Sequences
+from lgsid_ray.recommend.rankers.samples import Samples
 
 
 class Batches(Protocol):
     """Training and validation rows, and the batch that stands behind any of them."""
 
     @property
-    def train(self) -> Integers: ...
+    def train(self) -> Int64: ...
 
     @property
-    def valid(self) -> Integers: ...
+    def valid(self) -> Int64: ...
 
-    def batch(self, rows: Integers) -> tuple[Tensor, ...]:
+    def batch(self, rows: Int64) -> tuple[Tensor, ...]:
         """What the members of the panel take as `loss(*batch)`."""
 
 
@@ -35,10 +33,10 @@ class RankBatches:
     samples: Samples
     length: int
     """Of a history, in items."""
-    train: Integers
-    valid: Integers
+    train: Int64
+    valid: Int64
 
-    def batch(self, rows: Integers) -> tuple[Tensor, ...]:
+    def batch(self, rows: Int64) -> tuple[Tensor, ...]:
         """(b,) int64, (b, length) int64, (b,) float32."""
         found = (self.samples.item[rows], self.samples.histories(rows, self.length), self.samples.label[rows])
         return tuple(map(torch.from_numpy, found))
@@ -50,15 +48,15 @@ class GenerateBatches:
 
     sequences: Sequences
     length: int
-    train: Integers
-    valid: Integers
+    train: Int64
+    valid: Int64
 
-    def batch(self, rows: Integers) -> tuple[Tensor, ...]:
+    def batch(self, rows: Int64) -> tuple[Tensor, ...]:
         """(b, length) int64, (b,) int64."""
         found = (self.sequences.histories(rows, self.length), self.sequences.item[rows])
         return tuple(map(torch.from_numpy, found))
 
 
-def order(rows: Integers, seed: int, epoch: int) -> Integers:
+def order(rows: Int64, seed: int, epoch: int) -> Int64:
     """The rows of an epoch, shuffled: a function of seed and epoch alone, the same on every worker."""
-    return rows[np.argsort(words(seed, "recommend/order", rows, epoch), kind="stable")]
+    return rows[np.argsort(random_bits(seed, "recommend/order", rows, epoch), kind="stable")]

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lgsid_ray.recommend.batches import Batches, Integers, order
+from lgsid_ray.arrays import Int64
+from lgsid_ray.recommend.batches import Batches, order
 from lgsid_ray.recommend.panel import Panel
 
 CHUNK = 4096
@@ -45,7 +46,7 @@ class Schedule:
         warmup = max(1, self.steps // 20)
         return min(1.0, (step + 1) / warmup) * (1 - step / self.steps)
 
-    def share(self, shuffled: Integers, step: int, rank: int, workers: int) -> Integers:
+    def share(self, shuffled: Int64, step: int, rank: int, workers: int) -> Int64:
         """The rows of `step` that one worker takes; fewer rows than a batch are repeated to fill it."""
         begin = step % self.epoch_steps * self.batch_size
         batch = np.resize(shuffled[begin : begin + self.batch_size], self.batch_size)
@@ -55,11 +56,11 @@ class Schedule:
 class Shuffles:
     """The shuffled rows of the epoch at hand, made once per epoch."""
 
-    def __init__(self, rows: Integers, seed: int) -> None:
+    def __init__(self, rows: Int64, seed: int) -> None:
         self._rows, self._seed = rows, seed
         self._epoch, self._order = -1, rows
 
-    def of(self, epoch: int) -> Integers:
+    def of(self, epoch: int) -> Int64:
         """The training rows in the order of `epoch`."""
         if epoch != self._epoch:
             self._epoch, self._order = epoch, order(self._rows, self._seed, epoch)

@@ -4,27 +4,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Float64, Int64
 from lgsid_ray.errors import StorageError
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import unit_xyz
 from lgsid_ray.recommend import log as logs
-from lgsid_ray.storage import StageDir
 
 
 @dataclass(frozen=True)
 class Items:
     """Where every item lies and what its SID is; row = item_index."""
 
-    xyz: NDArray[np.float64]
+    xyz: Float64
     """(n, 3) points on the unit sphere."""
-    tokens: NDArray[np.int64]
+    tokens: Int64
     """(n, L) SID tokens."""
-    collision: NDArray[np.int64]
+    collision: Int64
     """(n,) rank among the items that share the tokens."""
 
     @property
-    def unique_tokens(self) -> NDArray[np.int64]:
+    def unique_tokens(self) -> Int64:
         """(n, L) or (n, L + 1): the collision rank stands behind where any two items collide."""
         return np.column_stack([self.tokens, self.collision]) if self.collision.any() else self.tokens
 

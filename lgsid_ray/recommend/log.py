@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Float64, Int8, Int32, Int64
 from lgsid_ray.errors import InputError
 
 Kind = Literal["impressions", "visits", "ratings"]
@@ -23,17 +23,17 @@ COLUMNS = ["user_id", "item_index", "timestamp", "label", "rank_split", "generat
 class Log:
     """Events sorted by user, then time, then row; about 40 bytes an event."""
 
-    user: NDArray[np.int32]
+    user: Int32
     """(e,) user number, ascending."""
-    item: NDArray[np.int64]
+    item: Int64
     """(e,) item_index."""
-    time: NDArray[np.int64]
+    time: Int64
     """(e,) Unix seconds; zeros where the log has no times."""
-    label: NDArray[np.float64]
+    label: Float64
     """(e,) 1 where the log has no labels."""
-    rank_split: NDArray[np.int8]
+    rank_split: Int8
     """(e,) TRAIN, VALID or TEST, by time; without times drawn by the catalogue stage."""
-    generate_split: NDArray[np.int8]
+    generate_split: Int8
     """(e,) TRAIN, VALID, TEST, or NO_SPLIT on what is no step of a sequence."""
     kind: Kind
     timed: bool
@@ -65,7 +65,7 @@ def read(table: pa.Table) -> Log:
     )
 
 
-def kind_of(label: NDArray[np.float64]) -> Kind:
+def kind_of(label: Float64) -> Kind:
     """What a log holds, from its labels alone."""
     values = np.unique(label)
     if len(values) <= 1:
@@ -73,12 +73,12 @@ def kind_of(label: NDArray[np.float64]) -> Kind:
     return "impressions" if set(values.tolist()) == {0.0, 1.0} else "ratings"
 
 
-def _codes(column: pa.ChunkedArray) -> NDArray[np.int32]:
+def _codes(column: pa.ChunkedArray) -> Int32:
     """Users numbered in the order of their first row."""
     return column.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int32)
 
 
-def _splits(column: pa.ChunkedArray) -> NDArray[np.int8]:
+def _splits(column: pa.ChunkedArray) -> Int8:
     known = pc.fill_null(pc.index_in(column, pa.array(SPLITS)), NO_SPLIT).to_numpy().astype(np.int8)
     if (known == NO_SPLIT).sum() != column.null_count:
         strange = set(column.unique().to_pylist()) - {*SPLITS, None}

@@ -10,16 +10,16 @@ from safetensors.torch import load, save
 
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.recommend import GenerateConfig, RankConfig
+from lgsid_ray.execution.run import Facts, Inputs
+from lgsid_ray.execution.storage import SCRATCH, StageDir
+from lgsid_ray.execution.train import Engine, fit, train_steps
 from lgsid_ray.recommend.batches import Batches
-from lgsid_ray.recommend.ctr import experiment as ranking
 from lgsid_ray.recommend.fitting import Best, Schedule, Shuffles, curve
-from lgsid_ray.recommend.generative import experiment as generation
-from lgsid_ray.recommend.generative.sequences import build
+from lgsid_ray.recommend.generators import experiment as generation
+from lgsid_ray.recommend.generators.sequences import build
 from lgsid_ray.recommend.inputs import read_items, read_log
 from lgsid_ray.recommend.panel import Panel
-from lgsid_ray.run import Facts, Inputs
-from lgsid_ray.storage import SCRATCH, StageDir
-from lgsid_ray.train import Engine, fit, train_steps
+from lgsid_ray.recommend.rankers import experiment as ranking
 
 WEIGHTS = "weights.safetensors"
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-from lgsid_ray.evaluate.space import LEVELS, Integers, Singles
+from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.evaluate.space import LEVELS
 from lgsid_ray.report import figures
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.judgement import sid_tables
@@ -111,7 +111,7 @@ def plane_section(story: Story, seed: int) -> Markup:
     )
 
 
-def sid_section(story: Story, names: Callable[[Integers], dict[int, str]]) -> Markup:
+def sid_section(story: Story, names: Callable[[Int64], dict[int, str]]) -> Markup:
     """Geography of prefixes, codebooks, usage, and a sample of the tree; `names` looks item names up."""
     sizes = story.manifests["tokenise"]["config"].get("tokenizer", {}).get("sizes", [])
     counts = [
@@ -131,7 +131,7 @@ def sid_section(story: Story, names: Callable[[Integers], dict[int, str]]) -> Ma
     )
 
 
-def project(vectors: Singles, seed: int) -> NDArray[np.float64]:
+def project(vectors: Float32, seed: int) -> Float64:
     """(n, 2) t-SNE plane of at least two vectors, seeded, begun from the principal components."""
     centred = vectors - vectors.mean(axis=0)
     _, values, axes = np.linalg.svd(centred, full_matrices=False)
@@ -144,7 +144,7 @@ def project(vectors: Singles, seed: int) -> NDArray[np.float64]:
     return np.round(model.fit_transform(vectors).astype(np.float64), 1)
 
 
-def _hover(items: pa.Table, tokens: Integers) -> list[str]:
+def _hover(items: pa.Table, tokens: Int64) -> list[str]:
     columns = [items.column(name).to_pylist() for name in ("name", "category_1", "district", "city", "item_index")]
     return [
         f"{name} · {', '.join(part for part in (category, district, city) if part)} · {_sid(tokens[index])}"
@@ -152,13 +152,13 @@ def _hover(items: pa.Table, tokens: Integers) -> list[str]:
     ]
 
 
-def _sid(tokens: Integers) -> str:
+def _sid(tokens: Int64) -> str:
     return "".join(f"<{chr(ord('a') + level)}_{token}>" for level, token in enumerate(tokens.tolist()))
 
 
-def _tree(tokens: Integers, names: Callable[[Integers], dict[int, str]]) -> Markup:
+def _tree(tokens: Int64, names: Callable[[Int64], dict[int, str]]) -> Markup:
     """The largest prefixes with the first items behind them."""
-    leaves: list[tuple[int, int, list[tuple[int, Integers]]]] = []
+    leaves: list[tuple[int, int, list[tuple[int, Int64]]]] = []
     for first, rows in _largest(tokens[:, 0], np.arange(len(tokens)), BRANCHES[0]):
         second = tokens[rows, min(1, tokens.shape[1] - 1)]
         leaves.append((first, len(rows), _largest(second, rows, BRANCHES[1])))
@@ -180,7 +180,7 @@ def _tree(tokens: Integers, names: Callable[[Integers], dict[int, str]]) -> Mark
     return join(parts)
 
 
-def _largest(codes: Integers, rows: Integers, count: int) -> list[tuple[int, Integers]]:
+def _largest(codes: Int64, rows: Int64, count: int) -> list[tuple[int, Int64]]:
     """The commonest codes, the lower first among equals, each with its rows."""
     found, sizes = np.unique(codes, return_counts=True)
     order = np.lexsort((found, -sizes))[:count]

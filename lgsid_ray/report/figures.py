@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from lgsid_ray.arrays import Int64
 from lgsid_ray.report.markup import escape
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6BB1", "#6B8E23", "#B0A000", "#444C5C")
@@ -165,7 +166,7 @@ def plane(points: NDArray, label: Sequence[str | None], hover: Sequence[str], ti
     return plot
 
 
-def usage(counts: Sequence[NDArray[np.int64]]) -> go.Figure:
+def usage(counts: Sequence[Int64]) -> go.Figure:
     """Items per code of each level, codes sorted by size; unused codes are zero."""
     plot = make_subplots(rows=1, cols=len(counts), subplot_titles=[f"level {n}" for n in range(1, len(counts) + 1)])
     for level, count in enumerate(counts, 1):

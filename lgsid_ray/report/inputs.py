@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from lgsid_ray.draws import words
+from lgsid_ray.arrays import Float32, Int64
+from lgsid_ray.draws import random_bits
 from lgsid_ray.evaluate.inputs import read_tokens
-from lgsid_ray.evaluate.space import Integers, Singles
-from lgsid_ray.storage import StageDir
+from lgsid_ray.execution.storage import StageDir
 
 COLUMNS = ["item_index", "item_id", "name", "brand", "category_1", "province", "city", "district", "lat", "lon"]
 
@@ -31,11 +30,11 @@ class Story:
     recommenders: dict[str, dict[str, Any]]
     items: pa.Table
     """The sample, in item order."""
-    tokens: Integers
+    tokens: Int64
     """(n, levels), of all items."""
-    vectors: dict[str, Singles]
+    vectors: dict[str, Float32]
     """`origin` and, where there is one, `aligned`: rows of the sample's first items by rank."""
-    drawn: NDArray[np.int64]
+    drawn: Int64
     """Rows of `items` that `vectors` hold."""
 
 
@@ -43,7 +42,7 @@ def read_story(inputs: Mapping[str, StageDir], points: int, plane_points: int) -
     """Read a finished run; at most `points` items and, of them, `plane_points` vectors."""
     metrics = inputs["evaluate"].read_json("metrics.json")
     count = metrics["items"]
-    ranked = np.argsort(words(0, "report/sample", np.arange(count)))
+    ranked = np.argsort(random_bits(0, "report/sample", np.arange(count)))
     chosen = np.sort(ranked[:points])
     few = np.sort(ranked[: min(points, plane_points)])
     spaces = {"origin": "embed", "aligned": "embed_aligned"}
@@ -62,13 +61,13 @@ def read_story(inputs: Mapping[str, StageDir], points: int, plane_points: int) -
     )
 
 
-def read_names(catalogue: StageDir, chosen: Integers) -> dict[int, str]:
+def read_names(catalogue: StageDir, chosen: Int64) -> dict[int, str]:
     """item_index → name of a few items."""
     table = _rows(catalogue, "items", ["item_index", "name"], np.unique(chosen))
     return dict(zip(table.column("item_index").to_pylist(), table.column("name").to_pylist(), strict=True))
 
 
-def _rows(stage: StageDir, name: str, columns: list[str], chosen: Integers) -> pa.Table:
+def _rows(stage: StageDir, name: str, columns: list[str], chosen: Int64) -> pa.Table:
     """The rows of the chosen items in item order, part by part."""
     kept = []
     for part in stage.parts(name):
@@ -77,7 +76,7 @@ def _rows(stage: StageDir, name: str, columns: list[str], chosen: Integers) -> p
     return pa.concat_tables(kept).sort_by("item_index")
 
 
-def _vectors(stage: StageDir, chosen: Integers) -> Singles:
+def _vectors(stage: StageDir, chosen: Int64) -> Float32:
     column = _rows(stage, "embeddings", ["item_index", "embedding"], chosen).column("embedding").combine_chunks()
     return np.asarray(column.flatten().to_numpy().reshape(len(chosen), -1))
 

@@ -11,6 +11,7 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 
 from lgsid_ray.config import RunConfig
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.report.exhibits import (
     PLANE_POINTS,
     curves_section,
@@ -24,7 +25,6 @@ from lgsid_ray.report.judgement import alignment_section
 from lgsid_ray.report.markup import Markup, join
 from lgsid_ray.report.numbers import catalogue_section, header, run_section
 from lgsid_ray.report.recommenders import recommender_section
-from lgsid_ray.storage import StageDir
 
 PAGE = "report.html"
 LINKS = {

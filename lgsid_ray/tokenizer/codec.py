@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from lgsid_ray.arrays import Float32, Int32
 from lgsid_ray.errors import StorageError
-from lgsid_ray.storage import StageDir
-from lgsid_ray.tokenizer.kmeans import Floats, assign
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.tokenizer.kmeans import assign
 
-Tokens = NDArray[np.int32]
 _LETTERS = "abcdefgh"
 _COLLISION = "x"
 _PART = re.compile(r"<([a-z])_(\d+)>")
@@ -29,10 +28,10 @@ class Codebooks:
         centres_: per level (k, d) vectors whose sum reconstructs an embedding; level 1 holds its members' mean.
     """
 
-    centroids_: Floats | None
-    centres_: list[Floats]
+    centroids_: Float32 | None
+    centres_: list[Float32]
 
-    def encode(self, features: Floats | None, embeddings: Floats) -> Tokens:
+    def encode(self, features: Float32 | None, embeddings: Float32) -> Int32:
         """(n, L) tokens of n items (Eq 10-12).
 
         Args:
@@ -51,7 +50,7 @@ class Codebooks:
             left = left - centres[label]
         return tokens
 
-    def decode(self, tokens: Tokens) -> Floats:
+    def decode(self, tokens: Int32) -> Float32:
         """(n, d) reconstructed embeddings: the sum of the chosen centres."""
         return np.asarray(sum(centres[tokens[:, level]] for level, centres in enumerate(self.centres_)))
 

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Float32, Float64, Object
 from lgsid_ray.config.tokenizer import FeatureConfig
-from lgsid_ray.draws import unit, words
+from lgsid_ray.draws import random_bits, unit
 from lgsid_ray.geo.distance import unit_xyz
-
-Floats = NDArray[np.float32]
 
 COLUMNS = ("province", "city", "district", "category_1", "category_2", "brand", "lat", "lon")
 _ADMIN, _CATEGORY = ("province", "city", "district"), ("category_1", "category_2")
@@ -26,8 +24,8 @@ class Moments:
     """
 
     count: int
-    total: NDArray[np.float64]
-    square: NDArray[np.float64]
+    total: Float64
+    square: Float64
 
     def __add__(self, other: "Moments") -> "Moments":
         return Moments(self.count + other.count, self.total + other.total, self.square + other.square)
@@ -44,7 +42,7 @@ def blocks(config: FeatureConfig) -> list[tuple[float, int]]:
     ]
 
 
-def raw_features(items: pa.Table, config: FeatureConfig, seed: int) -> Floats:
+def raw_features(items: pa.Table, config: FeatureConfig, seed: int) -> Float32:
     """(n, width) features before standardisation.
 
     An ID becomes a fixed random direction that depends on (seed, ID) alone, the projection of its one-hot vector, so
@@ -62,13 +60,13 @@ def raw_features(items: pa.Table, config: FeatureConfig, seed: int) -> Floats:
     return np.concatenate([*admin, geo, *others], axis=1).astype(np.float32)
 
 
-def moments(raw: Floats) -> Moments:
+def moments(raw: Float32) -> Moments:
     """The sums of some items' raw features, in float64."""
     wide = raw.astype(np.float64)
     return Moments(len(raw), wide.sum(axis=0), np.square(wide).sum(axis=0))
 
 
-def standardise(raw: Floats, sums: Moments, config: FeatureConfig) -> Floats:
+def standardise(raw: Float32, sums: Moments, config: FeatureConfig) -> Float32:
     """Centre every column, scale every block to a mean squared norm of 1, then weight it."""
     mean = sums.total / sums.count
     variance = (sums.square / sums.count - np.square(mean)).clip(min=0)
@@ -82,19 +80,19 @@ def standardise(raw: Floats, sums: Moments, config: FeatureConfig) -> Floats:
     return out
 
 
-def _texts(items: pa.Table, name: str) -> NDArray[np.object_]:
+def _texts(items: pa.Table, name: str) -> Object:
     values = np.asarray(items.column(name).to_pylist(), dtype=object)
     values[pd.isna(values)] = ""
     return values
 
 
-def _ids(values: NDArray[np.object_], name: str, config: FeatureConfig, seed: int) -> NDArray[np.float64]:
+def _ids(values: Object, name: str, config: FeatureConfig, seed: int) -> Float64:
     distinct, back = np.unique(values.astype(str), return_inverse=True)
     key = pd.util.hash_array(distinct.astype(object), categorize=False)
     given = distinct != ""
     if config.ids == "scaled":
-        return (unit(words(0, name, key)) * given)[back, None]
+        return (unit(random_bits(0, name, key)) * given)[back, None]
     counter = np.arange(config.projection)
     # Uniform entries of variance 1: as good as normal ones for a projection, and cheaper.
-    directions = (unit(words(seed, name, key[:, None], counter)) - 0.5) * np.sqrt(12)
+    directions = (unit(random_bits(seed, name, key[:, None], counter)) - 0.5) * np.sqrt(12)
     return (directions * given[:, None])[back]

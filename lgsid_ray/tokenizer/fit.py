@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from lgsid_ray.arrays import Float32, Float64
 from lgsid_ray.config.tokenizer import KMeansConfig, TokenizerConfig
-from lgsid_ray.draws import words
-from lgsid_ray.tokenizer.kmeans import Doubles, Floats, Sums, add_up, move, plus_plus, repair
+from lgsid_ray.draws import random_bits
+from lgsid_ray.tokenizer.kmeans import Sums, add_up, move, plus_plus, repair
 from lgsid_ray.tokenizer.metrics import level_metrics
 from lgsid_ray.tokenizer.pool import Pool, View
 from lgsid_ray.tokenizer.residual import Adam, add_gradients, kl_slope, kl_to_uniform
@@ -16,7 +17,7 @@ ROUNDS = 5  # of k-means||; more do not help (Bahmani et al., 2012, figure 5.1)
 _AVERAGE = 0.5  # weight of the past in the moving average of the soft usage
 
 
-def kmeans(pool: Pool, view: View, clusters: int, config: KMeansConfig, seed: int, name: str) -> Floats:
+def kmeans(pool: Pool, view: View, clusters: int, config: KMeansConfig, seed: int, name: str) -> Float32:
     """(clusters, d) centroids of the view's rows: k-means|| and then Lloyd or mini-batch steps.
 
     Args:
@@ -45,14 +46,14 @@ def kmeans(pool: Pool, view: View, clusters: int, config: KMeansConfig, seed: in
 class Levels:
     """The learnable levels while they train: codebooks, optimiser, moving averages of the usage."""
 
-    codebooks: list[Floats]
+    codebooks: list[Float32]
     adam: Adam
-    soft: list[Doubles] | None = None
+    soft: list[Float64] | None = None
 
 
 def train_levels(
-    pool: Pool, view: View, codebooks: list[Floats], config: TokenizerConfig, seed: int
-) -> tuple[list[Floats], list[dict[str, float]]]:
+    pool: Pool, view: View, codebooks: list[Float32], config: TokenizerConfig, seed: int
+) -> tuple[list[Float32], list[dict[str, float]]]:
     """Train levels 2..L by Eq 16 from their initial codebooks; returns the best codebooks and the history.
 
     After every epoch the whole set is measured, dead codes are put on the rows farthest from their centre, and the
@@ -86,7 +87,7 @@ def train_levels(
     return best, history
 
 
-def _initial(pool: Pool, view: View, clusters: int, seed: int, name: str) -> Floats:
+def _initial(pool: Pool, view: View, clusters: int, seed: int, name: str) -> Float32:
     """k-means|| (Bahmani et al., 2012): a few passes of oversampling, then weighted k-means++ on what they found."""
     first = pool.map("pick", view, f"first-{name}", seed, min(64, pool.trained), pool.trained)
     start = np.concatenate(first)
@@ -99,11 +100,11 @@ def _initial(pool: Pool, view: View, clusters: int, seed: int, name: str) -> Flo
         found = pool.map("oversample", view, candidates, rate, seed, f"{name}-{turn}")
         candidates = np.concatenate([candidates, *found])
     weights = np.sum([part.counts for part in pool.map("statistics", view, candidates, None, 0, 1.0, "")], axis=0)
-    key = words(seed, f"plus-plus-{name}", np.arange(4)).astype(np.uint64)
+    key = random_bits(seed, f"plus-plus-{name}", np.arange(4)).astype(np.uint64)
     return plus_plus(candidates, weights.astype(np.float64).clip(min=1e-9), clusters, np.random.default_rng(key))
 
 
-def _mini_step(centroids: Floats, total: Sums, seen: Doubles) -> tuple[Floats, Doubles]:
+def _mini_step(centroids: Float32, total: Sums, seen: Float64) -> tuple[Float32, Float64]:
     """Mini-batch step: every centroid is the mean of all the rows it ever got (Sculley, 2010)."""
     seen = seen + total.counts
     moved, hit = centroids.copy(), total.counts > 0
@@ -111,7 +112,7 @@ def _mini_step(centroids: Floats, total: Sums, seen: Doubles) -> tuple[Floats, D
     return repair(moved, seen == 0, total), seen
 
 
-def _raised(price: Floats, total: Sums) -> Floats:
+def _raised(price: Float32, total: Sums) -> Float32:
     """Prices after a step: up where a cluster has more than its share, down where it has less; old ones fade.
 
     They multiply distances (frequency-sensitive learning, Ahalt et al., 1990). A price to add would suit one density
@@ -122,7 +123,7 @@ def _raised(price: Floats, total: Sums) -> Floats:
     return np.exp(raised - raised.mean()).astype(np.float32)
 
 
-def _measure(pool: Pool, view: View, codebooks: list[Floats]) -> tuple[list[float], list[Sums]]:
+def _measure(pool: Pool, view: View, codebooks: list[Float32]) -> tuple[list[float], list[Sums]]:
     """Mean squared residual before and after every level, and every level's statistics with hard assignment."""
     errors, totals = [], []
     for level, centres in enumerate(codebooks):
@@ -170,7 +171,7 @@ def _step(
     levels.codebooks = levels.adam.update(levels.codebooks, slope)
 
 
-def _row(epoch: int, recon: float, loss: float, hard: list[Doubles], soft: list[Doubles] | None) -> dict[str, float]:
+def _row(epoch: int, recon: float, loss: float, hard: list[Float64], soft: list[Float64] | None) -> dict[str, float]:
     row: dict[str, float] = {"epoch": epoch, "recon": recon, "loss": loss}
     for level, counts in enumerate(hard, start=2):
         found = level_metrics(counts.astype(np.int64))

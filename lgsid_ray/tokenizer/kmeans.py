@@ -4,11 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from lgsid_ray.arrays import Bool, Float32, Float64, Int64
 
 _BLOCK = 1024  # rows compared at once: few enough for their distances to stay in a core's cache
 
@@ -22,14 +19,14 @@ class Sums:
         far: (m, d) the rows farthest from their centroid. far_distance: (m,) their squared distances.
     """
 
-    sums: Doubles
-    counts: Integers
+    sums: Float64
+    counts: Int64
     inertia: float
-    far: Floats
-    far_distance: Doubles
+    far: Float32
+    far_distance: Float64
 
 
-def assign(rows: Floats, centroids: Floats, price: Floats | None = None) -> tuple[Integers, Doubles]:
+def assign(rows: Float32, centroids: Float32, price: Float32 | None = None) -> tuple[Int64, Float64]:
     """Nearest centroid of every row, and the squared distance to it.
 
     Args:
@@ -52,7 +49,7 @@ def assign(rows: Floats, centroids: Floats, price: Floats | None = None) -> tupl
     return label, distance
 
 
-def statistics(rows: Floats, centroids: Floats, price: Floats | None = None, far: int = 0) -> Sums:
+def statistics(rows: Float32, centroids: Float32, price: Float32 | None = None, far: int = 0) -> Sums:
     """One pass over a shard's rows; `far` of them, the farthest from their centroid, are sent along."""
     label, distance = assign(rows, centroids, price)
     # One of each distance: copies of one far row would leave no place for the others.
@@ -66,7 +63,7 @@ def statistics(rows: Floats, centroids: Floats, price: Floats | None = None, far
     )
 
 
-def cluster_sums(rows: Floats, label: Integers, clusters: int) -> Doubles:
+def cluster_sums(rows: Float32, label: Int64, clusters: int) -> Float64:
     """(clusters, d) float64 sums of the rows of each cluster."""
     out = torch.zeros(clusters, rows.shape[1], dtype=torch.float64)
     for start in range(0, len(rows), _BLOCK):
@@ -88,7 +85,7 @@ def add_up(parts: list[Sums]) -> Sums:
     )
 
 
-def move(centroids: Floats, total: Sums) -> Floats:
+def move(centroids: Float32, total: Sums) -> Float32:
     """Lloyd's step: every centroid to the mean of its members; empty ones to the farthest rows of all."""
     moved = centroids.copy()
     full = total.counts > 0
@@ -96,7 +93,7 @@ def move(centroids: Floats, total: Sums) -> Floats:
     return repair(moved, ~full, total)
 
 
-def repair(centroids: Floats, empty: NDArray[np.bool_], total: Sums) -> Floats:
+def repair(centroids: Float32, empty: Bool, total: Sums) -> Float32:
     """Put empty clusters on the rows farthest from their centroids; as many as there are rows with an error."""
     spots = np.unique(total.far[total.far_distance > 0], axis=0, return_index=True)[1]
     rows = total.far[total.far_distance > 0][np.sort(spots)]
@@ -106,7 +103,7 @@ def repair(centroids: Floats, empty: NDArray[np.bool_], total: Sums) -> Floats:
     return out
 
 
-def plus_plus(rows: Floats, weights: Doubles, clusters: int, rng: np.random.Generator) -> Floats:
+def plus_plus(rows: Float32, weights: Float64, clusters: int, rng: np.random.Generator) -> Float32:
     """Greedy weighted k-means++ (Arthur and Vassilvitskii, 2007) on the candidates of k-means||, and a few Lloyd steps.
 
     Where there are fewer distinct rows than clusters, the last ones repeat and stay empty.

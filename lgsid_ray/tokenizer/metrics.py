@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lgsid_ray.arrays import Int32, Int64
 from lgsid_ray.tokenizer.residual import kl_to_uniform
 
 
-def level_metrics(counts: NDArray[np.int64]) -> dict[str, float]:
+def level_metrics(counts: Int64) -> dict[str, float]:
     """Share of codes in use, perplexity exp(entropy), and hard KL(p ‖ uniform) in nats, of (k,) counts (Eq 14-15)."""
     kl = kl_to_uniform(counts.astype(np.float64))
     return {
@@ -19,7 +19,7 @@ def level_metrics(counts: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def collision_ranks(codes: NDArray[np.int64]) -> NDArray[np.int32]:
+def collision_ranks(codes: Int64) -> Int32:
     """(n,) 0-based rank of every item among those of equal code, in the order of the items."""
     order = np.argsort(codes, kind="stable")
     first = np.r_[True, codes[order][1:] != codes[order][:-1]]
@@ -29,7 +29,7 @@ def collision_ranks(codes: NDArray[np.int64]) -> NDArray[np.int32]:
     return ranks
 
 
-def collision_metrics(codes: NDArray[np.int64]) -> dict[str, Any]:
+def collision_metrics(codes: Int64) -> dict[str, Any]:
     """How many items share their SID, at item level and at SID level."""
     _, counts = np.unique(codes, return_counts=True)
     return {

@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
-from numpy.typing import NDArray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from lgsid_ray.arrays import Float32, Float64, Int32, Int64
 from lgsid_ray.config.tokenizer import FeatureConfig
-from lgsid_ray.draws import unit, words
+from lgsid_ray.draws import random_bits, unit
 from lgsid_ray.errors import StorageError
-from lgsid_ray.storage import StageDir
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.features import COLUMNS, Moments, moments, raw_features, standardise
-from lgsid_ray.tokenizer.kmeans import Floats, Sums, assign, cluster_sums, statistics
+from lgsid_ray.tokenizer.kmeans import Sums, assign, cluster_sums, statistics
 from lgsid_ray.tokenizer.residual import Gradient, gradient
 
 SHARD_ROWS = 65_536
@@ -40,8 +40,8 @@ class View:
 
     features: bool = False
     moments: Moments | None = None
-    centroids: Floats | None = None
-    centres: tuple[Floats, ...] = ()
+    centroids: Float32 | None = None
+    centres: tuple[Float32, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Shard:
         self.raw = raw_features(items, config, seed)
         flat = np.asarray(embedded.column("embedding").combine_chunks().flatten(), dtype=np.float32)
         self.embeddings = flat.reshape(len(embedded), -1)
-        self._kept: tuple[tuple[Any, ...], Floats] | None = None
+        self._kept: tuple[tuple[Any, ...], Float32] | None = None
 
     def count(self) -> int:
         """Training items."""
@@ -90,7 +90,7 @@ class Shard:
         """Sums of the training items' raw features."""
         return moments(self.raw[self._train])
 
-    def rows(self, view: View) -> Floats:
+    def rows(self, view: View) -> Float32:
         """(n, width) vectors of the training items in a view; the last is kept, since iterations ask for it again."""
         arrays = (view.centroids, *view.centres)
         key = (view.features, *(None if array is None else id_of(array) for array in arrays))
@@ -98,7 +98,7 @@ class Shard:
             self._kept = (key, self._make(view))
         return self._kept[1]
 
-    def _make(self, view: View) -> Floats:
+    def _make(self, view: View) -> Float32:
         if view.features:
             assert view.moments is not None
             return standardise(self.raw[self._train], view.moments, self.config)
@@ -107,42 +107,44 @@ class Shard:
             left = left - centres[self._label(view, level, self.raw[self._train], left)]
         return left
 
-    def _label(self, view: View, level: int, raw: Floats, left: Floats) -> NDArray[np.int64]:
+    def _label(self, view: View, level: int, raw: Float32, left: Float32) -> Int64:
         if level == 0 and view.centroids is not None:
             assert view.moments is not None
             return assign(standardise(raw, view.moments, self.config), view.centroids)[0]
         return assign(left, view.centres[level])[0]
 
-    def _draws(self, seed: int, stream: str) -> NDArray[np.float64]:
+    def _draws(self, seed: int, stream: str) -> Float64:
         """One number per training item, by its item_index alone."""
-        return unit(words(seed, stream, self._numbers))
+        return unit(random_bits(seed, stream, self._numbers))
 
-    def pick(self, view: View, stream: str, seed: int, count: int, total: int) -> Floats:
+    def pick(self, view: View, stream: str, seed: int, count: int, total: int) -> Float32:
         """About count/total of the rows, by a draw on the item's number alone."""
         rows = self.rows(view)
         return rows[self._draws(seed, stream) < count / total]
 
-    def statistics(self, view: View, centroids: Floats, price: Floats | None, far: int, batch: float, tag: str) -> Sums:
+    def statistics(
+        self, view: View, centroids: Float32, price: Float32 | None, far: int, batch: float, tag: str
+    ) -> Sums:
         """Sums and counts under `centroids`; of a seeded share `batch` of the rows where that is below 1."""
         rows = self.rows(view)
         if batch < 1:
             rows = rows[self._draws(0, tag) < batch]
         return statistics(rows, centroids, price, far)
 
-    def oversample(self, view: View, chosen: Floats, rate: float, seed: int, tag: str) -> Floats:
+    def oversample(self, view: View, chosen: Float32, rate: float, seed: int, tag: str) -> Float32:
         """Rows drawn with probability rate · d², d² to the nearest row chosen so far (a round of k-means||)."""
         rows = self.rows(view)
         distance = assign(rows, chosen)[1]
         return rows[self._draws(seed, tag) < rate * distance]
 
-    def embedding_sums(self, view: View, centroids: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def embedding_sums(self, view: View, centroids: Float32) -> tuple[Float64, Int64]:
         """Sums of the embeddings, and counts, of each cluster of `view` (level 1's centres)."""
         label, _ = assign(self.rows(view), centroids)
         sums = cluster_sums(self.embeddings[self._train], label, len(centroids))
         return sums, np.bincount(label, minlength=len(centroids))
 
     def gradient(
-        self, view: View, codebooks: list[Floats], slopes: Any, temperatures: list[float], batch: float, tag: str
+        self, view: View, codebooks: list[Float32], slopes: Any, temperatures: list[float], batch: float, tag: str
     ) -> Gradient:
         """This shard's share of a gradient step on the residual levels."""
         rows = self.rows(view)
@@ -150,7 +152,7 @@ class Shard:
             rows = rows[self._draws(0, tag) < batch]
         return gradient(rows, codebooks, slopes, temperatures)
 
-    def tokens(self, view: View) -> tuple[NDArray[np.int32], list[float]]:
+    def tokens(self, view: View) -> tuple[Int32, list[float]]:
         """(n, L) tokens of all items under all levels of `view`, and the sum of ‖R^(l)‖² after each level (Eq 12)."""
         left, out, energy = self.embeddings, np.empty((len(self.embeddings), len(view.centres)), dtype=np.int32), []
         for level, centres in enumerate(view.centres):
@@ -164,7 +166,7 @@ class Shard:
         return moments(self.embeddings)
 
 
-def id_of(array: Floats) -> bytes:
+def id_of(array: Float32) -> bytes:
     """What tells one array from another across processes: its bytes."""
     return array.tobytes()
 

@@ -4,11 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from lgsid_ray.tokenizer.kmeans import Floats, assign, cluster_sums
+from lgsid_ray.arrays import Float32, Float64
+from lgsid_ray.tokenizer.kmeans import assign, cluster_sums
 
-Doubles = NDArray[np.float64]
 _BLOCK = 16_384
 
 
@@ -24,13 +23,13 @@ class Gradient:
 
     rows: int
     error: float
-    recon: list[Doubles]
-    usage: list[Doubles]
-    soft: list[Doubles]
+    recon: list[Float64]
+    usage: list[Float64]
+    soft: list[Float64]
 
 
 def gradient(
-    rows: Floats, codebooks: list[Floats], slopes: list[Doubles] | None, temperatures: list[float]
+    rows: Float32, codebooks: list[Float32], slopes: list[Float64] | None, temperatures: list[float]
 ) -> Gradient:
     """Gradients of reconstruction and usage with respect to all learnable centres.
 
@@ -59,7 +58,7 @@ def gradient(
     return Gradient(len(rows), error, recon, usage, soft)
 
 
-def _soft_usage(rows: Floats, centres: Floats, slope: Doubles | None, temperature: float) -> tuple[Doubles, Doubles]:
+def _soft_usage(rows: Float32, centres: Float32, slope: Float64 | None, temperature: float) -> tuple[Float64, Float64]:
     mu = torch.from_numpy(centres).requires_grad_(slope is not None)
     share = torch.softmax(-torch.cdist(torch.from_numpy(rows), mu).square() / temperature, dim=1).sum(0)
     if slope is None:
@@ -68,13 +67,13 @@ def _soft_usage(rows: Floats, centres: Floats, slope: Doubles | None, temperatur
     return share.detach().double().numpy(), pull.double().numpy()
 
 
-def kl_to_uniform(usage: Doubles) -> float:
+def kl_to_uniform(usage: Float64) -> float:
     """KL(p ‖ uniform) in nats of a usage histogram (Eq 15); 0 for even use, log k when one code has all."""
     p = usage / usage.sum()
     return float((p[p > 0] * np.log(p[p > 0] * len(p))).sum())
 
 
-def kl_slope(usage: Doubles) -> Doubles:
+def kl_slope(usage: Float64) -> Float64:
     """(k,) derivative of KL(p ‖ uniform) with respect to p, constants left out."""
     p = (usage / usage.sum()).clip(min=1e-12)
     return np.log(p * len(p))
@@ -98,10 +97,10 @@ class Adam:
 
     learning_rate: float
     step: int = 0
-    first: list[Doubles] = field(default_factory=list)
-    second: list[Doubles] = field(default_factory=list)
+    first: list[Float64] = field(default_factory=list)
+    second: list[Float64] = field(default_factory=list)
 
-    def update(self, codebooks: list[Floats], gradients: list[Doubles]) -> list[Floats]:
+    def update(self, codebooks: list[Float32], gradients: list[Float64]) -> list[Float32]:
         """The codebooks after one step."""
         if not self.first:
             self.first = [np.zeros(g.shape) for g in gradients]

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lgsid_ray.arrays import Float32
+from lgsid_ray.artifacts.schemas import INVERSE, SIDS
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.tokenizer import TokenizerConfig
 from lgsid_ray.errors import ConfigError, GateError
-from lgsid_ray.storage import StageDir
-from lgsid_ray.tables import INVERSE, SIDS
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.codec import Codebooks, sid_text
 from lgsid_ray.tokenizer.features import Moments
 from lgsid_ray.tokenizer.fit import kmeans, train_levels
-from lgsid_ray.tokenizer.kmeans import Floats
 from lgsid_ray.tokenizer.metrics import collision_metrics, collision_ranks, level_metrics
 from lgsid_ray.tokenizer.pool import Pool, Shard, View
 
@@ -72,7 +72,7 @@ def _fitted(
     centroids = kmeans(pool, first, config.sizes[0], config.kmeans, seed, "level-1")
     level_1 = _embedding_means(pool, first, centroids) if features else centroids
     view = View(False, sums, centroids if features else None, (level_1,))
-    later: list[Floats] = []
+    later: list[Float32] = []
     for number, size in enumerate(config.sizes[1:], start=2):
         here = View(False, sums, view.centroids, (level_1, *later))
         later.append(kmeans(pool, here, size, config.kmeans, seed, f"level-{number}"))
@@ -85,7 +85,7 @@ def _fitted(
     return view, books, history
 
 
-def _embedding_means(pool: Pool, view: View, centroids: Floats) -> Floats:
+def _embedding_means(pool: Pool, view: View, centroids: Float32) -> Float32:
     """Level 1's centres: the mean of the members' embeddings; of no member, the mean of all."""
     parts = pool.map("embedding_sums", view, centroids)
     sums, counts = np.sum([s for s, _ in parts], axis=0), np.sum([c for _, c in parts], axis=0)

@@ -1,0 +1,5 @@
+"""The command line `lgsid`."""
+
+from lgsid_ray.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,63 @@
+"""Generation samples: the next item of a user, and what came before it, leave-last-out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lgsid_ray.arrays import Bool, Int8, Int32, Int64
+from lgsid_ray.draws import random_bits
+from lgsid_ray.recommend.log import NO_SPLIT, TRAIN, Log
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Every user's visits in time order; a sample is a position in them, its history all that stands before."""
+
+    user: Int32
+    """(c,) ascending."""
+    item: Int64
+    """(c,) item_index."""
+    split: Int8
+    """(c,) of the event as a target: the last of a user is TEST, the one before it VALID."""
+    start: Int64
+    """(c,) position of the user's first event."""
+
+    def of(self, split: int) -> Int64:
+        """Positions that are targets of a split: those with a history."""
+        position = np.arange(len(self.item))
+        return position[(self.split == split) & (position > self.start)]
+
+    def histories(self, positions: Int64, length: int) -> Int64:
+        """(b, length) item_index, latest first, -1 behind the end of a history."""
+        before = positions[:, None] - np.arange(1, length + 1)
+        inside = before >= self.start[positions, None]
+        return np.where(inside, self.item[np.where(inside, before, 0)], -1)
+
+    def is_new(self, positions: Int64) -> Bool:
+        """Whether the target occurs nowhere in its user's whole history."""
+        pairs = self.user.astype(np.int64) * (int(self.item.max(initial=0)) + 1) + self.item
+        order = np.lexsort((np.arange(len(pairs)), pairs))
+        repeated = np.zeros(len(pairs), dtype=bool)
+        repeated[order[1:]] = pairs[order[1:]] == pairs[order[:-1]]
+        return ~repeated[positions]
+
+    def training(self) -> tuple[Int64, Int64, Int64]:
+        """The training events (their items), and every pair (from, to) of consecutive training events of a user."""
+        train = np.flatnonzero(self.split == TRAIN)
+        follows = train[train > self.start[train]]
+        return self.item[train], self.item[follows - 1], self.item[follows]
+
+
+def build(log: Log) -> Sequences:
+    """Sequences of the events that the log's leave-last-out split names: visits, clicks, ratings; no impressions."""
+    rows = np.flatnonzero(log.generate_split != NO_SPLIT)
+    user = log.user[rows]
+    return Sequences(user, log.item[rows], log.generate_split[rows], np.searchsorted(user, user, side="left"))
+
+
+def sample(positions: Int64, count: int | None, seed: int) -> Int64:
+    """A seeded sub-sample of target positions, in order; None or enough: all of them."""
+    if count is None or count >= len(positions):
+        return positions
+    chosen = np.argsort(random_bits(seed, "generate/sample", positions), kind="stable")[:count]
+    return positions[np.sort(chosen)]

@@ -1,0 +1,142 @@
+"""TIGER (Rajput et al., NeurIPS 2023): an encoder-decoder transformer that writes the next SID token by token."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lgsid_ray.arrays import Int64
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `x` over `memory`, both already normalised."""
+
+    def __init__(self, dimension: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(dimension, dimension, bias=False)
+        self.key_value = nn.Linear(dimension, 2 * dimension, bias=False)
+        self.out = nn.Linear(dimension, dimension, bias=False)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+        """(b, q, d), (b, s, d), (b, s) bool of the positions to look at → (b, q, d)."""
+        batch, _, dimension = x.shape
+        query = self.query(x).view(batch, -1, self.heads, dimension // self.heads).transpose(1, 2)
+        both = self.key_value(memory).view(batch, -1, 2, self.heads, dimension // self.heads)
+        key, value = both.permute(2, 0, 3, 1, 4)
+        allowed = None if mask is None else mask[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=causal)
+        result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return result
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm: self-attention over the history, then a feed-forward layer."""
+
+    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.own_norm, self.own = nn.LayerNorm(dimension), Attention(dimension, heads)
+        self.feed = _feed_forward(dimension)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(b, s, d) and the (b, s) bool of what is no padding → (b, s, d)."""
+        normed = self.own_norm(x)
+        x = x + self.dropout(self.own(normed, normed, mask))
+        return x + self.dropout(self.feed(x))
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm: causal self-attention over each prefix, attention over the memory, a feed-forward layer."""
+
+    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.own_norm, self.own = nn.LayerNorm(dimension), Attention(dimension, heads)
+        self.cross_norm, self.cross = nn.LayerNorm(dimension), Attention(dimension, heads)
+        self.feed = _feed_forward(dimension)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """(b, k, l, d), k prefixes for each history, over (b, s, d); the memory is not repeated k times."""
+        normed = self.own_norm(x).flatten(0, 1)
+        x = x + self.dropout(self.own(normed, normed, None, causal=True)).view_as(x)
+        queries = self.cross_norm(x).flatten(1, 2)
+        x = x + self.dropout(self.cross(queries, memory, mask)).view_as(x)
+        return x + self.dropout(self.feed(x))
+
+
+class Tiger(nn.Module):
+    """p(SID of the next item | SIDs of the history), one vocabulary per level.
+
+    Args:
+        tokens: (n, L) tokens of every item, unique per row: the SID levels and, where items collide, the rank.
+        history: longest history in items; the encoder sees L tokens for each.
+    """
+
+    tokens: Tensor
+    offsets: Tensor
+
+    def __init__(self, tokens: Int64, dimension: int, layers: int, heads: int, history: int, dropout: float) -> None:
+        super().__init__()
+        self.sizes = [int(level.max()) + 1 for level in tokens.T]
+        self.levels = len(self.sizes)
+        self.starts = np.cumsum([0, *self.sizes]).tolist()
+        self.register_buffer("tokens", torch.as_tensor(tokens, dtype=torch.int64), persistent=False)
+        self.register_buffer("offsets", torch.tensor(self.starts[:-1]), persistent=False)
+        self.token = nn.Embedding(self.starts[-1] + 1, dimension)  # the last row begins every SID
+        self.level = nn.Embedding(self.levels, dimension)
+        self.recency = nn.Embedding(history, dimension)
+        for table in (self.token, self.level, self.recency):
+            nn.init.normal_(table.weight, std=0.02)
+        self.encoder = nn.ModuleList(EncoderBlock(dimension, heads, dropout) for _ in range(layers))
+        self.decoder = nn.ModuleList(DecoderBlock(dimension, heads, dropout) for _ in range(layers))
+        self.encoder_norm, self.decoder_norm = nn.LayerNorm(dimension), nn.LayerNorm(dimension)
+        self.output = nn.Linear(dimension, self.starts[-1])
+        self.dropout = nn.Dropout(dropout)
+
+    def encode(self, history: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, t) item_index, latest first, -1 for padding → (b, t·L, d) memory and its (b, t·L) bool mask."""
+        length = int((history >= 0).sum(dim=1).max())  # nothing is learned from columns of padding
+        history = history[:, :length]
+        mask = (history >= 0).repeat_interleave(self.levels, dim=1)
+        token = self.tokens[history.clamp(min=0)] + self.offsets
+        x = self.token(token) + self.level.weight + self.recency.weight[:length].unsqueeze(1)
+        x = self.dropout(x.flatten(1, 2))
+        for block in self.encoder:
+            x = block(x, mask)
+        return self.encoder_norm(x), mask
+
+    def log_probabilities(self, memory: Tensor, mask: Tensor, prefix: Tensor) -> Tensor:
+        """Of the token behind each prefix: (b, k, l) tokens, l < L → (b, k, size of level l)."""
+        last = self._decoded(memory, mask, prefix)[:, :, -1]
+        return F.log_softmax(self._logits(last, prefix.shape[-1]), dim=-1)
+
+    def loss(self, history: Tensor, target: Tensor) -> Tensor:
+        """Mean over the batch of `−log p(SID of target | history)`, in nats per token."""
+        memory, mask = self.encode(history)
+        wanted = self.tokens[target]
+        hidden = self._decoded(memory, mask, wanted[:, None, :-1])[:, 0]
+        parts = [
+            F.cross_entropy(self._logits(hidden[:, level], level), wanted[:, level]) for level in range(self.levels)
+        ]
+        return torch.stack(parts).mean()
+
+    def _decoded(self, memory: Tensor, mask: Tensor, prefix: Tensor) -> Tensor:
+        """(b, k, l) tokens → (b, k, l + 1, d): what follows the start, and each of the tokens."""
+        begin = prefix.new_full((*prefix.shape[:2], 1), self.starts[-1])
+        token = torch.cat([begin, prefix + self.offsets[: prefix.shape[-1]]], dim=-1)
+        x = self.dropout(self.token(token) + self.level.weight[: token.shape[-1]])
+        for block in self.decoder:
+            x = block(x, memory, mask)
+        normed: Tensor = self.decoder_norm(x)
+        return normed
+
+    def _logits(self, hidden: Tensor, level: int) -> Tensor:
+        span = slice(self.starts[level], self.starts[level + 1])
+        return F.linear(hidden, self.output.weight[span], self.output.bias[span])
+
+
+def _feed_forward(dimension: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(dimension), nn.Linear(dimension, 4 * dimension), nn.ReLU(), nn.Linear(4 * dimension, dimension)
+    )

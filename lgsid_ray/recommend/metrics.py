@@ -1,0 +1,89 @@
+"""How rankers and generators are judged: AUC, GAUC, log-loss; Hit@K and NDCG@K. Pure functions on arrays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import log_loss, roc_auc_score
+
+from lgsid_ray.arrays import AnyFloat, AnyInt, Int64
+
+
+def auc(label: NDArray, score: AnyFloat) -> float | None:
+    """Area under the ROC curve; None where the labels are all alike and no order can be judged.
+
+    Args:
+        label: (n,) 0 or 1.
+        score: (n,) larger means likelier a click.
+    """
+    if len(label) == 0 or label.min() == label.max():
+        return None
+    return float(roc_auc_score(label, score))
+
+
+def gauc(user: AnyInt, label: NDArray, score: AnyFloat) -> float | None:
+    """AUC within each user, averaged with the user's number of samples as weight (Zhu et al., 2017).
+
+    Users whose labels are all alike are left out; None where that leaves nobody.
+    """
+    order = np.argsort(user, kind="stable")
+    user, label, score = user[order], label[order], score[order]
+    starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]]) if len(user) else np.empty(0, dtype=np.int64)
+    clicks = np.add.reduceat(label, starts) if len(user) else np.empty(0)
+    sizes = np.diff(np.r_[starts, len(user)])
+    mixed = (clicks > 0) & (clicks < sizes)
+    if not mixed.any():
+        return None
+    group = np.repeat(np.arange(len(starts)), sizes)
+    rank = _mean_ranks(group, score)
+    positives = np.bincount(group, weights=label, minlength=len(starts))
+    rank_sum = np.bincount(group, weights=rank * label, minlength=len(starts))
+    pairs = positives * (sizes - positives)
+    area = (rank_sum - positives * (positives + 1) / 2)[mixed] / pairs[mixed]
+    return float(np.average(area, weights=sizes[mixed]))
+
+
+def logloss(label: NDArray, probability: AnyFloat) -> float:
+    """Mean binary cross-entropy in nats; probabilities are clipped to float64's resolution."""
+    return float(log_loss(label, np.asarray(probability, dtype=np.float64), labels=[0, 1]))
+
+
+def target_ranks(lists: AnyInt, target: AnyInt) -> Int64:
+    """0-based place of each target in its list; the list's length where it is absent.
+
+    Args:
+        lists: (q, k) recommended items, best first, -1 where a list is shorter.
+        target: (q,) the item that was really chosen.
+    """
+    found = lists == np.asarray(target)[:, None]
+    return np.where(found.any(axis=1), found.argmax(axis=1), lists.shape[1])
+
+
+def hit_and_ndcg(lists: AnyInt, target: AnyInt, ks: Sequence[int]) -> dict[str, float]:
+    """`hit@K` and `ndcg@K` with one relevant item per query: NDCG is 1 / log2(rank + 2) within K, else 0.
+
+    Raises:
+        ValueError: a K exceeds the lists' length, or there is no query.
+    """
+    if not len(target):
+        raise ValueError("no query to judge")
+    if max(ks) > lists.shape[1]:
+        raise ValueError(f"K = {max(ks)} asked of lists of length {lists.shape[1]}")
+    rank = target_ranks(lists, target)
+    gain = 1 / np.log2(rank + 2)
+    figures = {f"hit@{k}": float((rank < k).mean()) for k in ks}
+    return figures | {f"ndcg@{k}": float(np.where(rank < k, gain, 0.0).mean()) for k in ks}
+
+
+def _mean_ranks(group: AnyInt, score: AnyFloat) -> AnyFloat:
+    """1-based rank of each score within its group, ties sharing their mean; `group` ascends from 0."""
+    order = np.lexsort((score, group))
+    sorted_group, sorted_score = group[order], score[order]
+    fresh = np.r_[True, (sorted_group[1:] != sorted_group[:-1]) | (sorted_score[1:] != sorted_score[:-1])]
+    run = np.cumsum(fresh) - 1
+    first = np.flatnonzero(fresh)
+    last = np.r_[first[1:], len(order)] - 1
+    starts = np.searchsorted(sorted_group, np.arange(group[-1] + 1))
+    rank = np.empty(len(order))
+    rank[order] = (first + last)[run] / 2 - starts[sorted_group] + 1
+    return rank

@@ -1,0 +1,106 @@
+"""Ranking samples: a target, the history before it, a label. Histories hold neither the future nor test events."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lgsid_ray.arrays import Bool, Float32, Int8, Int32, Int64
+from lgsid_ray.draws import random_bits, unit
+from lgsid_ray.recommend.log import TEST, TRAIN, Log
+from lgsid_ray.recommend.rankers.negatives import Negatives
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples in the log's order. A history is a window into `timeline`, so that none is stored twice."""
+
+    user: Int32
+    item: Int64
+    label: Float32
+    split: Int8
+    start: Int64
+    """(n,) where the user's part of the timeline begins."""
+    end: Int64
+    """(n,) behind the last event that the sample may see."""
+    timeline: Int64
+    """(c,) item_index of every event that histories draw on, by user, then time."""
+    ordered: bool
+    """False: the log has no times; a history is the set of the user's other training ratings."""
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def histories(self, rows: Int64, length: int) -> Int64:
+        """(b, length) item_index, latest first, -1 behind the end of a history.
+
+        Without times the order means nothing, and the target itself is taken out of its own history.
+        """
+        back = np.arange(1, length + 1)
+        position = self.end[rows, None] - back
+        inside = position >= self.start[rows, None]
+        found = self.timeline[np.where(inside, position, 0)] if len(self.timeline) else np.zeros_like(position)
+        if not self.ordered:
+            inside &= found != self.item[rows, None]
+        return np.where(inside, found, -1)
+
+    def of(self, split: int) -> Int64:
+        """Rows of one split."""
+        return np.flatnonzero(self.split == split)
+
+
+def build(log: Log, negatives: Negatives, threshold: float | None, seed: int) -> Samples:
+    """Samples of a log of any kind.
+
+    Impressions: labels as logged, negatives thinned to `negatives.ratio` per click. Visits: every event is a
+    positive, negatives are drawn. Ratings: positive from `threshold` on (see `rating_threshold`).
+    A history is made of the user's positives strictly before the event that are not test events; without times, of
+    all the user's training ratings whatever their label, since positives alone would betray the target's label.
+    """
+    positive = log.label >= threshold if threshold is not None else log.label > 0
+    split = log.rank_split
+    kept = (positive if log.timed else split == TRAIN) & (split != TEST)
+    keep = np.flatnonzero(kept)
+    if not log.timed:
+        keep = keep[np.lexsort((random_bits(seed, "rank/set", keep), log.user[keep]))]
+    user, time = log.user[keep], log.time[keep]
+    start = np.searchsorted(user, log.user, side="left")
+    end = _before(user, time, log) if log.timed else np.searchsorted(user, log.user, side="right")
+    timeline = log.item[keep]
+    rows = np.arange(len(log))
+    item, label = log.item, positive.astype(np.float32)
+    if log.kind == "impressions":
+        rows = _thin(positive, negatives.ratio, seed)
+        item, label = item[rows], label[rows]
+    elif log.kind == "visits":
+        last = np.where(end > start, timeline[np.maximum(end - 1, 0)], log.item) if len(timeline) else log.item
+        drawn = negatives.draw(log.item, last, log.item[split == TRAIN], seed)
+        rows = np.repeat(rows, negatives.ratio + 1)
+        item = np.column_stack([log.item, drawn]).ravel()
+        label = np.tile(np.r_[1.0, np.zeros(negatives.ratio)].astype(np.float32), len(log))
+    return Samples(log.user[rows], item, label, split[rows], start[rows], end[rows], timeline, log.timed)
+
+
+def rating_threshold(log: Log) -> float | None:
+    """The median training rating, raised a step where all would be positive; None for other kinds of log."""
+    if log.kind != "ratings":
+        return None
+    train = log.rank_split == TRAIN
+    seen = log.label[train] if train.any() else log.label
+    median = float(np.median(seen))
+    above = seen[seen > median]
+    return float(above.min()) if median <= seen.min() and len(above) else median
+
+
+def _before(user: Int32, time: Int64, log: Log) -> Int64:
+    """For every event of the log: behind the user's last timeline event with a strictly smaller time."""
+    floor = log.time.min(initial=0)
+    span = int(log.time.max(initial=0) - floor) + 1
+    key = user.astype(np.int64) * span + (time - floor)
+    return np.searchsorted(key, log.user.astype(np.int64) * span + (log.time - floor), side="left")
+
+
+def _thin(positive: Bool, ratio: int, seed: int) -> Int64:
+    """Rows of all positives and a seeded share of the negatives, about `ratio` to one."""
+    rows = np.arange(len(positive))
+    share = ratio * positive.sum() / max((~positive).sum(), 1)
+    return np.flatnonzero(positive | (unit(random_bits(seed, "rank/thin", rows)) < share))

@@ -1,0 +1,180 @@
+"""The catalogue stage on a real Ray: every row accounted for, same input same tables, bad input refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lgsid_ray.catalog import stage
+from lgsid_ray.catalog.stage import catalogue
+from lgsid_ray.config import RunConfig
+from lgsid_ray.errors import InputError
+from lgsid_ray.execution.storage import StageDir
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def _items(count: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    centres = np.array([(30.27, -97.74), (29.76, -95.37), (32.78, -96.8), (40.71, -74.0), (34.05, -118.24)])
+    return [
+        {"item_id": f"i{row}", "name": f"Cafe {row}", "lat": float(lat), "lon": float(lon)}
+        for row, (lat, lon) in enumerate(centres[rng.integers(5, size=count)] + rng.normal(0, 0.2, (count, 2)))
+    ]
+
+
+def _log(count: int, items: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(1)
+    users, picks, times = rng.integers(12, size=count), rng.integers(items, size=count), rng.permutation(count)
+    return [
+        {"user_id": f"u{user}", "item_id": f"i{pick}", "timestamp": 1_700_000_000 + 60 * int(time)}
+        for user, pick, time in zip(users, picks, times, strict=True)
+    ]
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"path": str(path)}
+
+
+def _run(tmp_path: Path, items: Any, log: Any = None, name: str = "out", **settings: Any) -> tuple[dict, StageDir]:
+    source: dict[str, Any] = {"kind": "files", "items": _write(tmp_path / "items.jsonl", items)}
+    if log is not None:
+        source["interactions"] = _write(tmp_path / "log.jsonl", log)
+    source |= settings.pop("source", {})
+    config = RunConfig.model_validate({"catalogue": {"source": source, **settings}})
+    out = StageDir(str(tmp_path / name)).make()
+    return catalogue(config, {}, out), out
+
+
+def _balanced(facts: dict[str, Any], table: str) -> bool:
+    parts = sum(facts[f"{table}_{part}"] for part in ("accepted", "left_out", "quarantined"))
+    return bool(parts == facts[f"{table}_read"])
+
+
+def test_every_bad_row_is_quarantined_with_file_row_column_and_reason(tmp_path: Path) -> None:
+    good = _items(30)
+    bad = [
+        {**good[0], "item_id": None},
+        {**good[0], "item_id": "n", "name": ""},
+        {**good[0], "item_id": "r", "lat": 95.0, "lon": 99.0},
+        {**good[0], "item_id": "s", "lat": -97.74, "lon": 30.27},
+        {**good[0], "item_id": "z", "lat": 0, "lon": 0},
+        {**good[0], "item_id": "m", "lat": float("nan")},
+        dict(good[1]),
+        {**good[2], "name": "Another name"},
+    ]
+    strange = [{"user_id": "u1", "item_id": "nowhere", "timestamp": 1_700_000_000}]
+    log = _log(100, 30)
+    facts, out = _run(tmp_path, [*good, *bad], [*log, *strange, log[5]])
+    assert (facts["items_read"], facts["items_accepted"], facts["items_quarantined"]) == (38, 30, 8)
+    assert (facts["interactions_read"], facts["interactions_accepted"]) == (102, 100)
+    assert _balanced(facts, "items")
+    assert _balanced(facts, "interactions")
+    rows = out.read_table("quarantine.parquet").to_pylist()
+    found = {(row["table"], row["row"]): (row["column"], row["reason"]) for row in rows}
+    expected = ["item_id", "name", "lat", "lat", "lat", "lat", "item_id", "item_id"]
+    assert [found["items", 31 + row][0] for row in range(8)] == expected
+    assert "duplicate" in found["items", 37][1]
+    assert "other content" in found["items", 38][1]
+    assert found["interactions", 101] == ("item_id", "no such item in the catalogue")
+    assert ("interactions", 6) in found or ("interactions", 102) in found
+    assert all(Path(row["file"]).is_file() and row["raw"] for row in rows)
+
+
+def test_same_configuration_gives_identical_files_and_no_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items, log = _items(200), _log(800, 200)
+    _, one = _run(tmp_path, items, log, "one")
+    _, two = _run(tmp_path, items, log, "two")
+    names = sorted(str(path.relative_to(one.root)) for path in Path(one.root).rglob("*.*"))
+    assert any(name.startswith("items") for name in names)
+    for name in names:
+        assert Path(one.path(name)).read_bytes() == Path(two.path(name)).read_bytes(), name
+    monkeypatch.setattr(stage, "BUCKET_ROWS", 100)
+    _, three = _run(tmp_path, items, log, "three")
+    assert len(three.parts("items")) > len(one.parts("items"))
+    splits = [dict(_pairs(out, "items", "item_id", "split")) for out in (one, three)]
+    assert splits[0] == splits[1]
+    assert set(splits[0].values()) == {"train", "held_place", "held_random"}
+    for out in (one, three):
+        _check_items(out.read_table("items"))
+        _check_no_leak(out.read_table("interactions"))
+
+
+def _pairs(out: StageDir, table: str, key: str, value: str) -> list[tuple[str, str]]:
+    rows = out.read_table(table)
+    return list(zip(rows.column(key).to_pylist(), rows.column(value).to_pylist(), strict=True))
+
+
+def _check_items(items: pa.Table) -> None:
+    frame = items.to_pandas()
+    assert frame["item_index"].tolist() == list(range(len(frame)))
+    assert frame["item_id"].is_unique
+    place = frame["province"] + "/" + frame["city"] + "/" + frame["district"]
+    assert not set(place[frame["split"] == "held_place"]) & set(place[frame["split"] != "held_place"])
+    assert frame["province_filled"].all()
+
+
+def _check_no_leak(log: pa.Table) -> None:
+    frame = log.to_pandas()
+    by_time = {name: group["timestamp"] for name, group in frame.groupby("rank_split")}
+    assert by_time["train"].max() < by_time["valid"].min()
+    assert by_time["valid"].max() < by_time["test"].min()
+    for _, events in frame.groupby("user_id"):
+        assert events["timestamp"].is_monotonic_increasing
+        assert events["generate_split"].tolist() == ["train"] * (len(events) - 2) + ["valid", "test"]
+
+
+def test_one_item_alone_is_a_catalogue(tmp_path: Path) -> None:
+    facts, out = _run(tmp_path, _items(1))
+    assert facts["items_accepted"] == 1
+    assert out.read_table("items").column("split").to_pylist() != ["held_place"]
+    assert len(out.read_table("interactions")) == 0
+
+
+def test_all_items_at_one_point(tmp_path: Path) -> None:
+    facts, _ = _run(tmp_path, [{**item, "lat": 30.27, "lon": -97.74} for item in _items(40)])
+    assert facts["items_accepted"] == 40
+    assert facts["item_splits"].get("held_place", 0) == 0  # there is no other place to learn from
+    assert facts["item_splits"]["train"] > 0
+
+
+def test_a_log_without_times_has_no_order(tmp_path: Path) -> None:
+    log = [{"user_id": row["user_id"], "item_id": row["item_id"]} for row in _log(300, 40)]
+    facts, out = _run(tmp_path, _items(40), log)
+    rows = out.read_table("interactions")
+    assert facts["timed"] is False
+    assert rows.column("timestamp").null_count == rows.column("generate_split").null_count == len(rows)
+    assert set(rows.column("rank_split").to_pylist()) == {"train", "valid", "test"}
+
+
+def test_a_log_that_matches_no_item_is_refused(tmp_path: Path) -> None:
+    log = [{**row, "item_id": f"x{row['item_id']}"} for row in _log(50, 10)]
+    with pytest.raises(InputError, match=r"matches no item.*item ids of both tables"):
+        _run(tmp_path, _items(10), log)
+
+
+def test_too_many_bad_rows_are_refused(tmp_path: Path) -> None:
+    items = [{**item, "name": None} if row % 3 else item for row, item in enumerate(_items(30))]
+    with pytest.raises(InputError, match=r"20 of 30 item rows are unfit.*20 × name: empty"):
+        _run(tmp_path, items)
+    assert not (tmp_path / "out/items").exists()
+    with pytest.raises(InputError, match="no item is left of 3 rows read"):
+        _run(tmp_path, [{**item, "name": None} for item in _items(3)])
+
+
+@pytest.mark.parametrize("sample_by", ["item", "district"])
+def test_what_a_sample_leaves_out_is_counted(tmp_path: Path, sample_by: str) -> None:
+    source = {"max_items": 60, "sample_by": sample_by, "min_interactions": 2}
+    facts, out = _run(tmp_path, _items(200), _log(800, 200), source=source)
+    accepted = facts["items_accepted"]
+    assert accepted == 60 if sample_by == "item" else 0 < accepted <= 120
+    assert facts["items_left_out"] == 200 - accepted
+    assert _balanced(facts, "interactions")
+    assert facts["interactions_left_out"] > 0
+    assert set(out.read_table("interactions").column("item_id").to_pylist()) <= set(
+        out.read_table("items").column("item_id").to_pylist()
+    )

@@ -1,0 +1,81 @@
+"""A small seeded space: three provinces, two cities each, two districts each, meaning and geography apart."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lgsid_ray.artifacts import schemas as tables
+from lgsid_ray.evaluate.space import LEVELS, Space
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.geo.distance import unit_xyz
+
+
+def normalise(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_space(count: int = 240, seed: int = 0, pull: float = 1.0) -> Space:
+    """`pull` is how strongly the aligned space moves items towards their district."""
+    rng = np.random.default_rng(seed)
+    district = rng.integers(0, 12, count)
+    labels = np.stack([district // 4, district // 2, district], axis=1)
+    centre = rng.uniform([30, -110], [45, -80], (12, 2))
+    places = centre[district] + rng.normal(scale=0.05, size=(count, 2))
+    topic = rng.normal(size=(15, 24))[rng.integers(0, 15, count)]
+    direction = rng.normal(size=(12, 24))[district]
+    content = normalise(topic + 0.7 * rng.normal(size=(count, 24)))
+    reference = normalise(content + 0.05 * direction)
+    aligned = normalise(reference + 0.15 * pull * direction)
+    return Space(reference, labels, unit_xyz(places[:, 0], places[:, 1]), aligned, content)
+
+
+@pytest.fixture
+def space() -> Space:
+    return make_space()
+
+
+@pytest.fixture
+def stages(tmp_path, space):
+    """Finished input stages on disk, out of order on purpose, with aligned and content embeddings."""
+    return write_stages(tmp_path, space)
+
+
+@pytest.fixture
+def stages_of_one_item(tmp_path, space):
+    parts = (space.reference, space.labels, space.xyz, space.aligned, space.content)
+    return write_stages(tmp_path, Space(*(part[:1] for part in parts)))
+
+
+def write_stages(root, space: Space) -> dict[str, StageDir]:
+    count = len(space)
+    rng = np.random.default_rng(1)
+    order = rng.permutation(count)
+    split = np.array(["train", "train", "train", "held_place", "held_random"])[np.arange(count) % 5]
+    lat = np.degrees(np.arcsin(space.xyz[:, 2]))
+    lon = np.degrees(np.arctan2(space.xyz[:, 1], space.xyz[:, 0]))
+    columns: dict[str, Any] = {field.name: pa.nulls(count, field.type) for field in tables.ITEMS}
+    columns |= {"item_index": np.arange(count), "item_id": [f"i{i}" for i in range(count)], "split": split.tolist()}
+    columns |= {name: [f"name {c % 5}" for c in space.labels[:, level]] for level, name in enumerate(LEVELS)}
+    columns |= {"lat": lat, "lon": lon, "name": [f"shop {i}" for i in range(count)]}
+    stages = {name: StageDir(f"{root}/{name}").make() for name in ("catalogue", "embed", "tokenise")}
+    stages["catalogue"].write_table("items/part-00000.parquet", pa.table(columns, schema=tables.ITEMS))
+    vectors = {"embed": space.reference, "embed_aligned": space.aligned, "embed_content": space.content}
+    for name, matrix in vectors.items():
+        if matrix is not None:
+            stages[name] = StageDir(f"{root}/{name}").make()
+            write_embeddings(stages[name], matrix, order)
+    tokens = np.stack([space.labels[:, 1], rng.integers(0, 4, count)], axis=1)
+    sids = {"item_index": order, "item_id": [f"i{i}" for i in order], "tokens": tokens[order].tolist()}
+    sids |= {"collision": np.zeros(count), "sid": [f"<a_{a}><b_{b}>" for a, b in tokens[order]]}
+    stages["tokenise"].write_table("sids.parquet", tables.conform(pa.table(sids), tables.SIDS, "sids"))
+    stages["tokenise"].write_json("metrics.json", {"collision_rate": 0.25, "levels": [{"usage": 1.0}, {"usage": 0.5}]})
+    return stages
+
+
+def write_embeddings(stage: StageDir, matrix: np.ndarray, order: np.ndarray) -> None:
+    for part, rows in enumerate(np.array_split(order, 3)):
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix[rows].ravel()), matrix.shape[1])
+        table = pa.table({"item_index": rows, "item_id": [f"i{i}" for i in rows], "embedding": vectors})
+        stage.write_table(f"embeddings/part-{part:05d}.parquet", table)

@@ -1,0 +1,103 @@
+"""The stage on finished inputs, its tables in the terminal, and every setting's effect."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from lgsid_ray.config import RunConfig
+from lgsid_ray.errors import StorageError
+from lgsid_ray.evaluate.stage import evaluate
+from lgsid_ray.evaluate.table import spread, tables
+from lgsid_ray.execution.storage import StageDir
+
+
+def settings(seed: int = 0, **changes) -> RunConfig:
+    section = {"ks": [5, 10], "queries": 60, "clusters": 8, "cluster_items": 200} | changes
+    return RunConfig.model_validate({"seed": seed, "evaluate": section})
+
+
+def judged(stages, tmp_path, name: str = "out", **changes) -> tuple[dict, dict, pa.Table]:
+    out = StageDir(f"{tmp_path}/{name}").make()
+    facts = evaluate(settings(**changes), stages, out)
+    return out.read_json("metrics.json"), facts, out.read_table("frontier.parquet")
+
+
+def test_metrics_and_frontier_are_whole(stages, tmp_path):
+    metrics, facts, frontier = judged(stages, tmp_path)
+    assert len(metrics["retrieval"]) == 2 * 4 * 2
+    assert {row["space"] for row in metrics["clustering"]} == {"origin", "aligned"}
+    assert set(frontier.column("arm").to_pylist()) == {"oracle", "late_fusion", "aligned"}
+    assert metrics["sid_geography"][0]["one_city"] == 1.0
+    assert metrics["codebook"]["collision_rate"] == 0.25
+    for group in ("all", "train", "held_place", "held_random"):
+        assert facts[f"gap_closed/aligned/{group}"] == metrics["frontier"][group]["gap_closed"]["aligned"] > 0
+    before, after = (
+        next(r for r in metrics["retrieval"] if (r["space"], r["group"], r["k"]) == (space, "all", 5))
+        for space in ("origin", "aligned")
+    )
+    assert after["district"] > before["district"]
+    assert before["similarity"] == pytest.approx(metrics["frontier"]["all"]["origin"]["similarity"])
+
+
+def test_same_seed_same_bytes(stages, tmp_path):
+    first, second = (judged(stages, tmp_path, name) for name in ("a", "b"))
+    assert first == second
+
+
+def test_every_setting_has_an_effect(stages, tmp_path):
+    base = judged(stages, tmp_path)[0]
+    changes = ({"ks": [3]}, {"queries": 20}, {"floor": 0.9}, {"clusters": 4}, {"cluster_items": 50}, {"seed": 1})
+    for number, change in enumerate(changes):
+        assert judged(stages, tmp_path, f"other{number}", **change)[0] != base
+
+
+def test_without_alignment_and_content_only_origin_is_judged(stages, tmp_path):
+    few = {name: stage for name, stage in stages.items() if name not in ("embed_aligned", "embed_content")}
+    metrics, facts, _ = judged(few, tmp_path)
+    assert {row["space"] for row in metrics["retrieval"]} == {"origin"}
+    assert all(row["content_similarity"] is None for row in metrics["retrieval"])
+    assert "gap_closed/late_fusion/all" in facts
+    assert "gap_closed/aligned/all" not in facts
+    assert tables([metrics])
+
+
+def test_one_item_gives_reasons_not_errors(stages_of_one_item, tmp_path):
+    metrics, _, frontier = judged(stages_of_one_item, tmp_path)
+    assert frontier.num_rows == 0
+    assert metrics["frontier"]["all"]["reason"]
+    assert all(row["district"] is None and row["reason"] for row in metrics["retrieval"])
+    assert all(row["ami"] is None and row["reason"] for row in metrics["clustering"])
+    assert tables([metrics])
+
+
+def test_missing_embeddings_are_refused(stages, tmp_path):
+    stages["embed"].remove("embeddings/part-00001.parquet")
+    with pytest.raises(StorageError, match="exactly once"):
+        judged(stages, tmp_path)
+
+
+def test_tables_of_three_seeds_show_mean_and_deviation(stages, tmp_path):
+    runs = [judged(stages, tmp_path, f"seed{seed}", seed=seed)[0] for seed in range(3)]
+    console = Console(width=200, record=True, file=io.StringIO())
+    for table in tables(runs):
+        console.print(table)
+    text = console.export_text()
+    closed = np.array([run["frontier"]["held_place"]["gap_closed"]["aligned"] for run in runs])
+    assert f"{closed.mean():.3f}±{closed.std(ddof=1):.3f}" in text
+    for title in (
+        "Geographic gap closed at 97%",
+        "Retrieval, queries: train, seeds 0, 1, 2",
+        "NMI",
+        "SID prefixes",
+        "Codebooks",
+    ):
+        assert title in text
+
+
+def test_spread_of_one_many_and_unknown():
+    assert spread([0.5]) == "0.500"
+    assert spread([1.0, 3.0], 1) == "2.0±1.4"
+    assert spread([1.0, None]) == spread([]) == "–"

@@ -1,0 +1,137 @@
+"""SIGKILL of the driver in every stage, then the same command again: nothing finished is lost, the result is equal."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lgsid_ray.config import load
+from lgsid_ray.execution.run import Run
+from lgsid_ray.pipeline import plan
+
+pytestmark = pytest.mark.ray
+
+TINY = {
+    "catalogue.source.items": 240,
+    "catalogue.source.users": 60,
+    "catalogue.source.events_per_user": 12,
+    "catalogue.source.towns": 8,
+    "sampling.negatives": 4,
+    "encoder.rows": 60,
+    "reward.epochs": 4,
+    "reward.trainer.checkpoint_steps": 2,
+    "reward.allow_chance": True,
+    "preference.triples": 64,
+    "align.steps": 6,
+    "align.batch_size": 8,
+    "align.trainer.checkpoint_steps": 2,
+    "tokenizer.sizes": "[6, 4, 4]",
+    "evaluate.ks": "[5]",
+    "rank.epochs": 2,
+    "rank.trainer.checkpoint_steps": 2,
+    "generate.epochs": 2,
+    "generate.batch_size": 32,
+    "generate.trainer.checkpoint_steps": 10,
+    "report.points": 100,
+}
+OVERRIDES = [f"{key}={value}" for key, value in TINY.items()]
+# What a stage has written when it is killed in the middle; the others are killed a moment after they start.
+MIDDLE = {
+    **dict.fromkeys(("embed", "embed_content", "embed_aligned"), "embeddings/*.parquet"),
+    "embed_lists": "lists/*.parquet",
+    **dict.fromkeys(("reward", "align", "rank", "generate"), "work/train/checkpoint_*/*"),
+}
+STAGES = [stage.name for stage in plan(load(None, OVERRIDES))]
+
+
+def start(out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lgsid_ray.cli", "run", "--out", str(out), "--debug"]
+    for override in OVERRIDES:
+        command += ["--set", override]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def finish(out: Path) -> list[str]:
+    with start(out) as process:
+        try:
+            output, _ = process.communicate(timeout=1200)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 0, output[-4000:]
+    return output.splitlines()
+
+
+def kill_in(stage: str, out: Path, seconds: float) -> list[str]:
+    """Run until `stage` is under way, kill the driver without warning; returns its output."""
+    process = start(out)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.match(rf"{stage}: (starts|continues)", line):
+            _wait(process, out / stage, MIDDLE.get(stage), seconds)
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stdout.close()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "".join(lines[-30:])
+    return lines
+
+
+def _wait(process: subprocess.Popen[str], folder: Path, middle: str | None, seconds: float) -> None:
+    if middle is None:
+        time.sleep(seconds)
+        return
+    while not list(folder.glob(f"*/{middle}")):
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+def results(out: Path) -> dict[str, object]:
+    """What a run ends in, free of times and paths."""
+    run = Run(str(out), load(None, OVERRIDES))
+    for stage in plan(run.config):
+        run.fingerprint(stage)
+    return {
+        "sids": run.directory("tokenise").read_table("sids.parquet").to_pylist(),
+        "embeddings": run.directory("embed_aligned").read_table("embeddings").to_pylist(),
+        "triples": run.directory("prefer").read_table("triples").to_pylist(),
+        "evaluate": run.directory("evaluate").read_json("metrics.json"),
+        "rank": run.directory("rank").read_json("metrics.json"),
+        "generate": run.directory("generate").read_json("metrics.json"),
+    }
+
+
+@pytest.mark.timeout(3600)
+def test_killed_in_every_stage(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as beside:
+        undisturbed = beside.submit(finish, tmp_path / "undisturbed")
+        killed_in_every_stage(tmp_path / "run")
+        undisturbed.result()
+    assert results(tmp_path / "run") == results(tmp_path / "undisturbed")
+
+
+def killed_in_every_stage(out: Path) -> None:
+    for number, stage in enumerate(STAGES):
+        output = kill_in(stage, out, seconds=0.3 + 0.5 * (number % 3))
+        for earlier in STAGES[: max(0, number - 1)]:
+            assert any(line.startswith(f"{earlier}: up to date") for line in output), f"{earlier} was not skipped"
+        if number:
+            # A quick stage may have finished before the kill came.
+            again = re.compile(rf"{STAGES[number - 1]}: (continues|up to date)")
+            assert any(again.match(line) for line in output)
+    output = finish(out)
+    assert sum("up to date" in line for line in output) >= len(STAGES) - 1

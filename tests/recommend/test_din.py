@@ -1,0 +1,89 @@
+"""DIN against plain loops and formulas; what padding and SIDs do to it; whether it learns."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lgsid_ray.recommend.rankers.din import Dice, Din, TargetAttention
+from lgsid_ray.recommend.rankers.items import ItemEmbedding
+
+TOKENS = np.random.default_rng(0).integers(0, 4, (20, 3))
+
+
+def din(tokens: np.ndarray | None = TOKENS) -> Din:
+    torch.manual_seed(0)
+    return Din(ItemEmbedding(20, 4, tokens), hidden=6)
+
+
+def batch(length: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(1)
+    history = rng.integers(0, 20, (8, length))
+    history[np.arange(length)[None] >= rng.integers(0, length, 8)[:, None]] = -1
+    return torch.from_numpy(rng.integers(0, 20, 8)), torch.from_numpy(history)
+
+
+def test_attention_equals_the_mlp_over_concatenated_pairs() -> None:
+    torch.manual_seed(1)
+    attention = TargetAttention(width=5, hidden=7).eval()
+    nn.init.normal_(attention.activation.alpha)
+    target, history = torch.randn(3, 5), torch.randn(3, 4, 5)
+    valid = torch.tensor([[1, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
+    expected = torch.zeros(3, 5)
+    for b in range(3):
+        for t in range(4):
+            if valid[b, t]:
+                pair = torch.cat([target[b], history[b, t], target[b] - history[b, t], target[b] * history[b, t]])
+                weight = attention.last(attention.activation(attention.first(pair[None])))[0, 0]
+                expected[b] += weight * history[b, t]
+    torch.testing.assert_close(attention(target, history, valid), expected)
+
+
+def test_dice_follows_its_formula_in_training_and_after() -> None:
+    dice = Dice(3)
+    nn.init.constant_(dice.alpha, 0.25)
+    x = torch.randn(50, 3) * 2 + 1
+    mean, variance = x.mean(0), x.var(0, unbiased=False)
+    gate = torch.sigmoid((x - mean) / (variance + dice.epsilon).sqrt())
+    torch.testing.assert_close(dice(x), gate * x + (1 - gate) * 0.25 * x)
+    other = torch.randn(4, 3)  # afterwards, the statistics of the last training batch hold for any input
+    gate = torch.sigmoid((other - mean) / (variance + dice.epsilon).sqrt())
+    torch.testing.assert_close(dice.eval()(other), gate * other + (1 - gate) * 0.25 * other)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_padding_has_no_effect(training: bool) -> None:
+    model = din().train(training)
+    target, history = batch()
+    padded = torch.nn.functional.pad(history, (0, 6), value=-1)
+    torch.testing.assert_close(model(target, history), model(target, padded))
+
+
+def test_without_tokens_only_the_id_counts_and_with_them_they_do_too() -> None:
+    target, history = batch()
+    assert din(None).items.width == 4
+    assert din().items.width == 16
+    assert din(None).items.tokens.shape[1] == 0
+    model = din().eval()
+    before = model(target, history)
+    with torch.no_grad():
+        model.items.by_level[2].weight.add_(1.0)  # type: ignore[operator, union-attr]
+    assert not torch.allclose(before, model(target, history))
+
+
+def test_items_with_the_same_id_row_and_tokens_get_the_same_score() -> None:
+    tokens = TOKENS.copy()
+    tokens[3] = tokens[7]
+    model = din(tokens).eval()
+    with torch.no_grad():
+        model.items.by_id.weight[3] = model.items.by_id.weight[7]
+    _, history = batch()
+    three, seven = torch.full((8,), 3), torch.full((8,), 7)
+    torch.testing.assert_close(model(three, history), model(seven, history))
+
+
+def test_gradients_reach_every_parameter() -> None:
+    model = din()
+    target, history = batch()
+    model.loss(target, history, torch.tensor([1.0, 0.0] * 4)).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for name, p in model.named_parameters())

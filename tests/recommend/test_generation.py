@@ -1,0 +1,165 @@
+"""Sequences, trivial recommenders, TIGER and its beam search, against plain definitions."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lgsid_ray.recommend.generators import baselines, beam
+from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
+from lgsid_ray.recommend.generators.tiger import Tiger
+from lgsid_ray.recommend.generators.trie import Trie
+from lgsid_ray.recommend.log import NO_SPLIT, TEST, TRAIN, VALID, Log
+
+TOKENS = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 2, 0], [2, 1, 0], [2, 1, 1]])
+XYZ = np.array([[np.cos(a), np.sin(a), 0.0] for a in (0.0, 0.1, 0.2, 1.0, 1.1, 2.0, 2.1)])
+
+
+def sequences(*users: list[int]) -> Sequences:
+    user = np.concatenate([[u] * len(items) for u, items in enumerate(users)]).astype(np.int32)
+    split = np.concatenate([[TRAIN] * (len(items) - 2) + [VALID, TEST] for items in users]).astype(np.int8)
+    return Sequences(user, np.concatenate(users), split, np.searchsorted(user, user))
+
+
+def tiger(tokens: np.ndarray = TOKENS, seed: int = 0, **settings: float) -> Tiger:
+    torch.manual_seed(seed)
+    model = Tiger(tokens, dimension=16, layers=2, heads=2, history=4, dropout=settings.get("dropout", 0.0))
+    for weight in (model.output.weight, model.token.weight):  # far from uniform, and every token matters
+        torch.nn.init.normal_(weight, std=1.0)
+    return model.eval()
+
+
+HISTORY = torch.tensor([[3, 0, -1, -1], [6, 5, 4, 3], [1, -1, -1, -1]])
+
+
+def test_a_target_sees_only_what_came_before_it() -> None:
+    found = sequences([3, 1, 4, 1, 5], [2, 6, 0])
+    assert found.of(TEST).tolist() == [4, 7]
+    assert found.of(VALID).tolist() == [3, 6]
+    assert found.of(TRAIN).tolist() == [1, 2]
+    assert found.histories(np.array([4, 7, 1]), 3).tolist() == [[1, 4, 1], [6, 2, -1], [3, -1, -1]]
+    assert found.is_new(np.arange(8)).tolist() == [True, True, True, False, True, True, True, True]
+
+
+def test_impressions_are_no_part_of_a_sequence() -> None:
+    splits = np.array([TRAIN, NO_SPLIT, VALID, TEST], dtype=np.int8)
+    user = np.zeros(4, dtype=np.int32)
+    log = Log(user, np.array([4, 9, 5, 6]), np.arange(4), np.array([1.0, 0, 1, 1]), splits, splits, "impressions", True)
+    assert build(log).item.tolist() == [4, 5, 6]
+
+
+def test_a_sample_of_targets_is_seeded_and_ordered() -> None:
+    positions = np.arange(100, 200)
+    chosen = sample(positions, 10, seed=0)
+    assert len(set(chosen.tolist())) == 10
+    assert (np.diff(chosen) > 0).all()
+    assert chosen.tolist() == sample(positions, 10, seed=0).tolist() != sample(positions, 10, seed=1).tolist()
+    assert sample(positions, None, seed=0) is positions
+
+
+def test_trivial_recommenders_on_a_log_one_can_follow() -> None:
+    found = sequences([0, 1, 0, 1, 0, 2], [0, 1, 3, 4, 5], [3, 4, 3, 3])
+    # Training events: 0 1 0 1 | 0 1 3 | 3 4, so popularity 0, 1 (3 each), 3 (2), 4 (1), then by number.
+    lists = baselines.recommend(found, np.array([5, 10]), XYZ, 3)
+    assert lists["popularity"].tolist() == [[0, 1, 3]] * 2
+    assert lists["own_history"].tolist() == [[0, 1, 3], [4, 3, 1]]
+    assert lists["markov"].tolist() == [[1, 0, 3], [0, 1, 3]]
+    # Item 4 (one visit) is at the last place; 3 lies 637 km, 1 and 0 some 6 000 km away.
+    assert lists["near_and_popular"].tolist() == [[0, 1, 3], [4, 3, 1]]
+
+
+def test_near_and_popular_looks_near_the_last_visit_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "NEAR", 2)
+    found = sequences([0, 1, 0, 1, 0, 2], [0, 1, 3, 4, 5])
+    lists = baselines.recommend(found, np.array([5, 10]), XYZ, 3)
+    assert lists["near_and_popular"].tolist() == [[0, 1, 3], [3, 4, 0]]
+
+
+def test_lists_of_a_small_catalogue_are_padded() -> None:
+    lists = baselines.recommend(sequences([0, 1, 2, 3]), np.array([3]), XYZ[:4], 10)
+    for found in lists.values():
+        assert sorted(found[0].tolist()) == [-1] * 6 + [0, 1, 2, 3]
+
+
+def exhaustive(model: Tiger, history: torch.Tensor, tokens: np.ndarray) -> torch.Tensor:
+    """(b, n) log-probability of every item, one prefix after the other."""
+    memory, mask = model.encode(history)
+    score = torch.zeros(len(history), len(tokens))
+    for item, sid in enumerate(tokens.tolist()):
+        for level in range(len(sid)):
+            prefix = torch.tensor(sid[:level], dtype=torch.int64).expand(len(history), 1, level)
+            score[:, item] += model.log_probabilities(memory, mask, prefix)[:, 0, sid[level]]
+    return score
+
+
+@torch.no_grad()
+@settings(max_examples=15, deadline=None)
+@given(st.sets(st.tuples(*[st.integers(0, 3)] * 3), min_size=7, max_size=30), st.integers(0, 99))
+def test_a_wide_beam_equals_exhaustive_scoring(rows: set[tuple[int, int, int]], seed: int) -> None:
+    tokens = np.array(sorted(rows, key=lambda row: hash((row, seed))))
+    model = tiger(tokens, seed)
+    items, score = beam.search(model, HISTORY, Trie.build(tokens), beams=len(tokens) + 2)
+    truth = exhaustive(model, HISTORY, tokens)
+    assert (items[:, -2:] == -1).all()
+    torch.testing.assert_close(torch.from_numpy(score[:, :-2]), truth.sort(descending=True).values, atol=1e-4, rtol=0)
+    found = torch.from_numpy(items[:, :-2])
+    assert (found.sort().values == torch.arange(len(tokens))).all()
+    torch.testing.assert_close(truth.gather(1, found), torch.from_numpy(score[:, :-2]), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_narrow_beam_yields_real_distinct_items_in_order() -> None:
+    model = tiger()
+    items, score = beam.search(model, HISTORY, Trie.build(TOKENS), beams=3)
+    assert ((items >= 0) & (items < len(TOKENS))).all()
+    assert all(len(set(row)) == 3 for row in items.tolist())
+    assert (np.diff(score, axis=1) <= 0).all()
+    truth = exhaustive(model, HISTORY, TOKENS).numpy()
+    np.testing.assert_allclose(np.take_along_axis(truth, items, 1), score, atol=1e-4)
+
+
+class Trap:
+    """The likelier first token leads to the less likely items."""
+
+    levels = 2
+
+    def encode(self, history: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return history, history >= 0
+
+    def log_probabilities(self, memory: torch.Tensor, mask: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
+        if prefix.shape[-1] == 0:
+            return torch.tensor([0.6, 0.4]).log().expand(*prefix.shape[:2], 2)
+        return torch.tensor([[0.5, 0.5], [0.99, 0.01]]).log()[prefix[..., 0]]
+
+
+def test_a_wider_beam_finds_likelier_items() -> None:
+    trie = Trie.build(np.array([[0, 0], [0, 1], [1, 0]]))
+    narrow, wide = (beam.search(Trap(), HISTORY[:1], trie, beams) for beams in (1, 3))
+    assert narrow[0].tolist() in ([[0]], [[1]])
+    assert np.exp(narrow[1]) == pytest.approx(0.3)
+    assert wide[0][0, 0] == 2
+    assert np.exp(wide[1]) == pytest.approx(np.array([[0.396, 0.3, 0.3]]))
+
+
+@torch.no_grad()
+def test_the_loss_is_the_mean_negative_log_probability_per_token() -> None:
+    model = tiger()
+    target = torch.tensor([2, 6, 0])
+    truth = exhaustive(model, HISTORY, TOKENS)[torch.arange(3), target]
+    torch.testing.assert_close(model.loss(HISTORY, target), -truth.mean() / 3)
+
+
+@torch.no_grad()
+def test_padding_has_no_effect_on_generation() -> None:
+    model = tiger()
+    alone = exhaustive(model, HISTORY[:1], TOKENS)
+    torch.testing.assert_close(alone, exhaustive(model, HISTORY, TOKENS)[:1])
+    torch.testing.assert_close(alone, exhaustive(model, HISTORY[:1, :2], TOKENS))
+
+
+@torch.no_grad()
+def test_the_order_of_the_history_counts() -> None:
+    model = tiger()
+    swapped = exhaustive(model, HISTORY[1:2].flip(1), TOKENS)
+    assert not torch.allclose(exhaustive(model, HISTORY[1:2], TOKENS), swapped)

@@ -1,0 +1,164 @@
+"""The page: every section stands, nothing is loaded from outside, no name becomes markup."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from plotly.offline import get_plotlyjs
+
+from lgsid_ray.config import RunConfig
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.report import figures
+from lgsid_ray.report.exhibits import project
+from lgsid_ray.report.markup import escape, figure, flat, number, table, tag
+from lgsid_ray.report.stage import LINKS, report
+
+
+class Outline(HTMLParser):
+    """Tags, attributes and visible text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, name, attributes):
+        self.tags.append((name, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def write(inputs, folder, **settings) -> str:
+    out = StageDir(str(folder)).make()
+    facts = report(RunConfig.model_validate({"report": settings}), inputs, out)
+    return out.read(facts["report"]).decode()
+
+
+@pytest.fixture(scope="module")
+def page(finished_run, tmp_path_factory) -> str:
+    return write(finished_run, tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def outline(page) -> Outline:
+    parser = Outline()
+    parser.feed(page.replace(get_plotlyjs(), ""))
+    return parser
+
+
+def test_every_section_stands_and_is_linked(outline):
+    anchors = [attributes["id"] for name, attributes in outline.tags if name == "section"]
+    assert sorted(anchors) == sorted(LINKS)
+    assert {attributes["href"] for name, attributes in outline.tags if name == "a"} == {f"#{name}" for name in LINKS}
+
+
+def test_plotly_is_inlined_once_and_nothing_comes_from_outside(page):
+    library = get_plotlyjs()
+    assert page.count(library) == 1
+    rest = page.replace(library, "")
+    # The attack's own address is data, with its brackets escaped; no other address stands in the page.
+    assert set(re.findall(r"https?://[^\s\"'\\&]+", rest)) <= {"https://evil.example/"}
+    assert not re.search(r"\s(src|srcset|data-src)=[\"']?(https?:)?//", rest)
+    assert "default-src 'none'" in rest
+    assert len(page) < 8_000_000
+
+
+def test_names_stay_text(outline, page):
+    scripts = [attributes for name, attributes in outline.tags if name == "script"]
+    plots = [attributes for attributes in scripts if attributes.get("class") == "figure"]
+    assert len(scripts) == len(plots) + 2
+    assert not [name for name, _ in outline.tags if name in ("img", "iframe", "object")]
+    assert "alert(1)" in page
+    rest = page.replace(get_plotlyjs(), "")
+    assert "<script>alert" not in rest
+    assert "<b>out of range" not in rest
+    assert any("$css ${plotly}" in text for text in outline.text)
+
+
+def test_hover_texts_are_escaped_for_plotly_too(page):
+    blocks = re.findall(r'class="figure" data-for="plot-map">(.*?)</script>', page, re.DOTALL)
+    texts = json.loads(blocks[0])["data"][0]["text"]
+    attacked = next(text for text in texts if "alert(1)" in text)
+    assert attacked.startswith("&lt;/script&gt;")
+    assert "&lt;a_" in attacked
+
+
+def test_the_one_number_and_its_company(finished_run, outline):
+    closed = finished_run["evaluate"].read_json("metrics.json")["frontier"]["all"]["gap_closed"]
+    assert number(closed["aligned"], 2) in outline.text
+    assert number(closed["late_fusion"], 2) in outline.text
+    words = " ".join(outline.text)
+    for told in ("97% of origin", "popularity", "trivial baseline", "the interactions have no order", "Ward", "0.41"):
+        assert told in words
+
+
+def test_a_run_without_alignment_says_so(finished_run, tmp_path):
+    left_out = ("reward", "align", "embed_aligned", "embed_content", "rank", "generate")
+    few = {name: stage for name, stage in finished_run.items() if name not in left_out}
+    metrics = few["evaluate"].read_json("metrics.json")
+    for found in metrics["frontier"].values():
+        del found["arms"]["aligned"], found["gap_closed"]["aligned"]
+    frontier = few["evaluate"].read_table("frontier.parquet")
+    few["evaluate"] = StageDir(f"{tmp_path}/evaluate").make()
+    few["evaluate"].write_json("metrics.json", metrics)
+    few["evaluate"].write_json("manifest.json", finished_run["evaluate"].read_json("manifest.json"))
+    few["evaluate"].write_table("frontier.parquet", frontier)
+    text = write(few, tmp_path / "page")
+    assert "This run aligned nothing" in text
+    assert "plot-plane-aligned" not in text
+    assert "trained no recommender" in text
+
+
+def test_two_items_make_a_page_with_reasons(run_of_two_items, tmp_path):
+    text = write(run_of_two_items, tmp_path)
+    for told in ("too few items for retrieval", "Too few items for frontiers", "Too few items for a plane"):
+        assert told in text
+
+
+def test_points_limit_the_map_and_a_second_page_is_the_same(finished_run, tmp_path):
+    first, second = (write(finished_run, tmp_path / name, points=50) for name in ("a", "b"))
+    assert first == second
+    assert "50 of 300 items" in first
+
+
+def test_tables_escape_and_numbers_are_honest():
+    assert tag("p", "<b>") == "<p>&lt;b&gt;</p>"
+    assert "&lt;i&gt;" in table(["<i>"], [["<i>"]])
+    assert escape('"') == "&quot;"
+    assert number(None) == "–"
+    assert number(0.12345) == "0.1235"
+    assert number(True) == "yes"
+    assert flat({"a": {"b": [1, 2]}}) == [("a / b [1]", 1), ("a / b [2]", 2)]
+
+
+def test_figure_data_cannot_end_the_script():
+    plot = figures.plane(np.zeros((1, 2)), ["</script>"], ["</script>"], "</script>")
+    assert figure("x", plot, 10).count("</script>") == 1
+
+
+def test_curves_take_rows_with_gaps_and_refuse_none():
+    plot, _ = figures.curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "valid": 3.0}, {"step": 3, "x": "no"}])
+    assert [list(trace.x) for trace in plot.data] == [[1, 2], [2]]
+    assert figures.curves([{"step": 1}]) is None
+
+
+def test_long_curves_are_averaged_over_spans():
+    points = figures.thin([(step, float(step)) for step in range(1, 601)])
+    assert len(points) == 300
+    assert points[:2] == [(2, 1.5), (4, 3.5)]
+    assert figures.thin([(1, 2.0)]) == [(1, 2.0)]
+    assert figures.thin([]) == []
+
+
+def test_the_map_keeps_distances_true_in_the_middle():
+    plot = figures.world_map(np.array([59.0, 61.0]), np.array([0.0, 1.0]), np.array([0, 1]), ["a", "b"], "here")
+    assert plot.layout.yaxis.scaleratio == pytest.approx(2.0)
+
+
+def test_the_plane_is_seeded_and_bears_equal_vectors():
+    vectors = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    assert (project(vectors, 3) == project(vectors, 3)).all()
+    assert np.isfinite(project(np.ones((20, 8), np.float32), 0)).all()

@@ -1,0 +1,97 @@
+"""The search: killed and started again it keeps finished trials, shares stages, and ends with a front."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lgsid_ray.config import load
+from lgsid_ray.studies.search import apply, nearest_to_ideal, pareto_front
+
+pytestmark = pytest.mark.ray
+
+CONFIG = """
+catalogue: {source: {kind: world, items: 240, users: 10, towns: 8, events_per_user: 5}}
+encoder: {kind: random_projection, dimension: 16}
+tokenizer: {embeddings: origin, sizes: [6, 4, 4], epochs: 1}
+evaluate: {content: false, ks: [5], clusters: 8}
+rank: {enabled: false}
+generate: {enabled: false}
+tune: {trials: 4, first_level: [4, 5, 6, 8], later_levels: [3, 4, 5]}
+"""
+
+
+def start(config: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lgsid_ray.cli", "tune", "--config", str(config), "--out", str(out), "--debug"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def reported(out: Path) -> set[str]:
+    """Trials with a result."""
+    files = out.glob("tune/*/*/_trial_*/result.json")
+    return {file.parent.name.split("_")[2] for file in files if file.stat().st_size}
+
+
+def computed(out: Path) -> dict[Path, int]:
+    """Finished stages, and when they were finished."""
+    return {file: file.stat().st_mtime_ns for file in out.rglob("manifest.json")}
+
+
+def test_killed_search_keeps_its_trials(tmp_path: Path) -> None:
+    config, out = tmp_path / "config.yaml", tmp_path / "run"
+    config.write_text(CONFIG, encoding="utf-8")
+    first = start(config, out)
+    deadline = time.monotonic() + 240
+    while not reported(out):
+        assert first.poll() is None, first.communicate()[0][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before, trials_before = computed(out), reported(out)
+    assert {"tokenise", "evaluate"} <= {path.parent.parent.name for path in before}
+    second = start(config, out)
+    output, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, output[-3000:]
+    assert len(reported(out)) == 4
+    assert reported(out) >= trials_before
+    after = computed(out)
+    assert {path: after[path] for path in before} == before, "what a finished trial has computed was computed again"
+    (folder,) = [path.parent for path in out.glob("tune/*/trials.json")]
+    trials = json.loads((folder / "trials.json").read_text())
+    assert len(trials) == 4
+    assert sum(trial["best"] for trial in trials) == 1
+    best = load(str(folder / "best.yaml"))
+    chosen = next(trial["parameters"] for trial in trials if trial["best"])
+    assert best.tokenizer.sizes == [chosen["first_level"], chosen["later_levels"], chosen["later_levels"]]
+    assert "Search: all trials" in (folder / "pareto.html").read_text()
+    assert len(list(out.glob("catalogue/*"))) == 1, "trials must share what they do not search"
+    assert len(list(out.glob("embed/*"))) == 1
+
+
+def test_pareto_front_against_a_loop() -> None:
+    costs = np.random.default_rng(0).integers(0, 5, size=(60, 3)).astype(float)
+    expected = [not any((other <= row).all() and (other < row).any() for other in costs) for row in costs]
+    assert pareto_front(costs).tolist() == expected
+
+
+def test_nearest_to_ideal_lies_on_the_front() -> None:
+    costs = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.2], [0.9, 0.9]])
+    front = pareto_front(costs)
+    assert front.tolist() == [True, True, True, False]
+    assert nearest_to_ideal(costs, front) == 2
+
+
+@pytest.mark.parametrize("parameters", [{"lambda": 0.5}, {"first_level": 9, "later_levels": 7}])
+def test_apply_changes_only_what_is_searched(parameters: dict[str, float]) -> None:
+    config = load(None)
+    changed = apply(config, parameters)
+    assert changed != config
+    assert changed.model_copy(update={"align": config.align, "tokenizer": config.tokenizer}) == config
