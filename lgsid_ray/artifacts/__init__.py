@@ -1,0 +1,42 @@
+"""The tables that pass between rooms, one class each: nobody reads another room's table by hand."""
+
+from lgsid_ray.artifacts.embeddings import Embeddings
+from lgsid_ray.artifacts.frontier import Frontier
+from lgsid_ray.artifacts.interactions import Interactions
+from lgsid_ray.artifacts.items import Items
+from lgsid_ray.artifacts.lists import Lists
+from lgsid_ray.artifacts.negatives import Negatives
+from lgsid_ray.artifacts.quarantine import Quarantine
+from lgsid_ray.artifacts.sids import Inverse, Sids
+from lgsid_ray.artifacts.table import Table, apart
+from lgsid_ray.artifacts.triples import Triples
+
+TABLES: tuple[type[Table], ...] = (
+    Items,
+    Interactions,
+    Quarantine,
+    Negatives,
+    Lists,
+    Triples,
+    Embeddings,
+    Sids,
+    Inverse,
+    Frontier,
+)
+"""Every table, in the order in which a run writes them."""
+
+__all__ = [
+    "TABLES",
+    "Embeddings",
+    "Frontier",
+    "Interactions",
+    "Inverse",
+    "Items",
+    "Lists",
+    "Negatives",
+    "Quarantine",
+    "Sids",
+    "Table",
+    "Triples",
+    "apart",
+]

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lgsid_ray.preference.cooccurrence import count_pairs, count_threshold, merge
 from lgsid_ray.preference import cooccurrence
+from lgsid_ray.preference.cooccurrence import count_pairs, count_threshold, merge
 from lgsid_ray.preference.histories import Events, concatenate, histories, training_events
 
 ITEMS = 50

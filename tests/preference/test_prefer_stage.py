@@ -12,8 +12,8 @@ from lgsid_ray.config import RunConfig
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.errors import InputError
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.geo.distance import haversine_km
 from lgsid_ray.geo import layout
+from lgsid_ray.geo.distance import haversine_km
 from lgsid_ray.preference.stage import prefer
 
 pytestmark = pytest.mark.usefixtures("ray_local")
