@@ -10,6 +10,11 @@ def resource(default: Any, **bounds: Any) -> Any:
     return Field(default=default, json_schema_extra={"resource": True}, **bounds)
 
 
+def selection(default: Any, **bounds: Any) -> Any:
+    """A field that says which cells there are, and never what one of them is: no part of a cell's identity."""
+    return Field(default=default, json_schema_extra={"resource": True}, **bounds)
+
+
 class Section(BaseModel):
     """A section of the tree: unknown keys and silent conversions are refused, values are frozen."""
 
