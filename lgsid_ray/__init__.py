@@ -1,3 +1,27 @@
 """Geographic semantic IDs for local-life recommendation, on Ray (after LGSID, arXiv 2511.14221)."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lgsid_ray.encoder.model import TextEncoder as Encoder
+    from lgsid_ray.tokenizer.codec import parse_sid, sid_text
+    from lgsid_ray.tokenizer.tokenizer import Tokenizer
+
 __version__ = "0.1.0"
+__all__ = ["Encoder", "Tokenizer", "parse_sid", "sid_text"]
+
+_PUBLIC = {
+    "Encoder": "encoder.model:TextEncoder",
+    "Tokenizer": "tokenizer.tokenizer:Tokenizer",
+    "parse_sid": "tokenizer.codec:parse_sid",
+    "sid_text": "tokenizer.codec:sid_text",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: the bare package loads neither torch nor Ray."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, public = _PUBLIC[name].partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), public)

@@ -1,11 +1,11 @@
-"""Composite features, K-Means pool and residual quantiser (Eq 9-16)."""
+"""The tokenizers, a section for each kind: composite features, K-Means pool and residual quantiser (Eq 9-16)."""
 
 import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgsid_ray.config.base import Section, resource
+from lgsid_ray.config.base import Section, resource, selection
 
 
 class FeatureConfig(Section):
@@ -15,6 +15,10 @@ class FeatureConfig(Section):
     geo: float = Field(default=2.0, ge=0)
     category: float = Field(default=0.3, ge=0)
     brand: float = Field(default=0.1, ge=0)
+    position: Literal["xyz", "geohash"] = "xyz"
+    """f_geo: a point of the unit sphere, or the prefixes of its geohash as IDs."""
+    geohash_precision: int = Field(default=5, ge=1, le=12)
+    """Length of the longest prefix; 5 is a cell of some 5 km."""
     ids: Literal["projected", "scaled"] = "projected"
     """`projected`: random projection of one-hot IDs; `scaled`: the paper's scaled raw IDs, which invent an order."""
     projection: int = Field(default=16, ge=1)
@@ -35,16 +39,38 @@ class KMeansConfig(Section):
     """Price crowded clusters while fitting, so that sizes even out (softly: no size is guaranteed)."""
 
 
-class TokenizerConfig(Section):
-    """The hierarchical tokenizer."""
+class TokenizerBase(Section):
+    """What every tokenizer has."""
 
-    method: Literal["hgit", "res_kmeans"] = "hgit"
-    """`hgit`: level 1 from composite features, learnable residual levels; `res_kmeans`: plain residual K-Means."""
+    kind: str
+    name: str | None = selection(None, pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    """Its name beside others of its kind; None: its kind."""
     sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 32, 32], min_length=1, max_length=8)
     """Codebook size per level; L is their number."""
     embeddings: Literal["aligned", "origin"] = "aligned"
-    features: FeatureConfig = Field(default_factory=FeatureConfig)
     kmeans: KMeansConfig = Field(default_factory=KMeansConfig)
+    min_usage: float = Field(default=0.02, ge=0, le=1)
+    """Refuse a codebook of which a smaller share is in use: it has collapsed."""
+    disambiguate: bool = True
+    """Write the collision rank into the text form, so that every item has a SID of its own."""
+
+    @property
+    def label(self) -> str:
+        """What tells it from the other tokenizers of a run."""
+        return self.name or self.kind
+
+    @model_validator(mode="after")
+    def _codes_fit(self) -> "TokenizerBase":
+        if math.prod(self.sizes) >= 2**63:
+            raise ValueError(f"sizes {self.sizes} span 2^63 SIDs or more; nobody needs so many, and they overflow")
+        return self
+
+
+class HgitConfig(TokenizerBase):
+    """The hierarchical tokenizer: level 1 from composite features, then learnable residual levels."""
+
+    kind: Literal["hgit"] = "hgit"
+    features: FeatureConfig = Field(default_factory=FeatureConfig)
     regulariser: float = Field(default=0.05, ge=0)
     """λ_reg of Eq 16, relative to the mean squared residual after level 1."""
     usage: Literal["soft", "hard"] = "soft"
@@ -56,13 +82,12 @@ class TokenizerConfig(Section):
     """Rows of a gradient step, over all shards."""
     learning_rate: float = Field(default=0.02, gt=0)
     """Of Adam, relative to the root mean squared entry of a codebook."""
-    min_usage: float = Field(default=0.02, ge=0, le=1)
-    """Refuse a codebook of which a smaller share is in use: it has collapsed."""
-    disambiguate: bool = True
-    """Write the collision rank into the text form, so that every item has a SID of its own."""
 
-    @model_validator(mode="after")
-    def _codes_fit(self) -> "TokenizerConfig":
-        if math.prod(self.sizes) >= 2**63:
-            raise ValueError(f"sizes {self.sizes} span 2^63 SIDs or more; nobody needs so many, and they overflow")
-        return self
+
+class ResKMeansConfig(TokenizerBase):
+    """Plain residual K-Means on embeddings."""
+
+    kind: Literal["res_kmeans"] = "res_kmeans"
+
+
+TokenizerConfig = Annotated[HgitConfig | ResKMeansConfig, Field(discriminator="kind")]

@@ -18,7 +18,7 @@ from lgsid_ray.config.evaluate import EvaluateConfig, ReportConfig
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.config.recommend import GenerateConfig, RankConfig
 from lgsid_ray.config.sampling import SamplingConfig
-from lgsid_ray.config.tokenizer import TokenizerConfig
+from lgsid_ray.config.tokenizer import HgitConfig, TokenizerConfig
 from lgsid_ray.errors import ConfigError
 
 CONFIG_VERSION = 1
@@ -37,7 +37,7 @@ class RunConfig(Section):
     reward: RewardConfig = Field(default_factory=RewardConfig)
     preference: PreferenceConfig = Field(default_factory=PreferenceConfig)
     align: AlignConfig = Field(default_factory=AlignConfig)
-    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    tokenizer: TokenizerConfig = Field(default_factory=HgitConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     rank: RankConfig = Field(default_factory=RankConfig)
     generate: GenerateConfig = Field(default_factory=GenerateConfig)
@@ -80,7 +80,7 @@ def parse(tree: dict[str, Any], origin: str) -> RunConfig:
             "upgrade lgsid_ray, or write the config for this version"
         )
     tree = _expand(tree, origin)
-    _name_the_source(tree)
+    _name_the_kinds(tree)
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -131,12 +131,14 @@ def _read(path: str) -> dict[str, Any]:
     return tree
 
 
-def _name_the_source(tree: dict[str, Any]) -> None:
-    """Fill in `catalogue.source.kind`: files where a table is given, else the synthetic world."""
-    catalogue = tree.get("catalogue")
+def _name_the_kinds(tree: dict[str, Any]) -> None:
+    """Fill in `kind`: a source of files where a table is given, else the synthetic world; the tokenizer hgit."""
+    catalogue, tokenizer = tree.get("catalogue"), tree.get("tokenizer")
     source = catalogue.get("source") if isinstance(catalogue, dict) else None
     if isinstance(source, dict) and "kind" not in source:
         source["kind"] = "files" if isinstance(source.get("items"), dict) else "world"
+    if isinstance(tokenizer, dict):
+        tokenizer.setdefault("kind", "hgit")
 
 
 def _path(error: Any, tree: dict[str, Any]) -> str:
@@ -164,8 +166,10 @@ def _alike(location: tuple[int | str, ...]) -> str:
     node: Any = RunConfig().model_dump(by_alias=True)
     *parents, last = location
     for part in parents:
-        node = node.get(part, {}) if isinstance(node, dict) else {}
-    close = difflib.get_close_matches(str(last), list(node), n=1) if isinstance(node, dict) else []
+        node = node.get(part, node) if isinstance(node, dict) else {}  # the name of a union's type is no key
+    # A key of another kind may be spelled alike: no help.
+    known = [name for name in node if name != last] if isinstance(node, dict) else []
+    close = difflib.get_close_matches(str(last), known, n=1)
     return f"did you mean {close[0]}? " if close else ""
 
 

@@ -49,6 +49,11 @@ class TextEncoder:
             )
         self.dimension = int(self.model.config.hidden_size)
 
+    @classmethod
+    def load(cls, path_or_name: str, **settings: Any) -> "TextEncoder":
+        """A run's aligned model by its folder, or any other by path or name; `settings` as in the section `encoder`."""
+        return cls(EncoderConfig(model=path_or_name, **settings))
+
     def encode(self, prompts: Sequence[str]) -> np.ndarray:
         """(n, dimension) float32, L2-normalised, in the order of the prompts."""
         texts, back = np.unique(np.asarray(prompts, dtype=object), return_inverse=True)

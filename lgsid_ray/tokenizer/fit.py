@@ -1,4 +1,4 @@
-"""Fitting the tokenizer over the pool: K-Means with k-means||, then the learnable residual levels."""
+"""What fitting a tokenizer is made of, over shards: K-Means with k-means||, and the learnable residual levels."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -6,29 +6,31 @@ from typing import Any
 import numpy as np
 
 from lgsid_ray.arrays import Float32, Float64
-from lgsid_ray.config.tokenizer import KMeansConfig, TokenizerConfig
+from lgsid_ray.config.tokenizer import HgitConfig, KMeansConfig
 from lgsid_ray.draws import random_bits
 from lgsid_ray.tokenizer.kmeans import Sums, add_up, move, plus_plus, repair
+from lgsid_ray.tokenizer.levels import Level, on_embeddings
 from lgsid_ray.tokenizer.metrics import level_metrics
-from lgsid_ray.tokenizer.pool import Pool, View
 from lgsid_ray.tokenizer.residual import Adam, add_gradients, kl_slope, kl_to_uniform
+from lgsid_ray.tokenizer.shard import Shards, View
 
 ROUNDS = 5  # of k-means||; more do not help (Bahmani et al., 2012, figure 5.1)
+History = list[dict[str, float]]
 _AVERAGE = 0.5  # weight of the past in the moving average of the soft usage
 
 
-def kmeans(pool: Pool, view: View, clusters: int, config: KMeansConfig, seed: int, name: str) -> Float32:
+def kmeans(shards: Shards, view: View, clusters: int, config: KMeansConfig, seed: int, name: str) -> Float32:
     """(clusters, d) centroids of the view's rows: k-means|| and then Lloyd or mini-batch steps.
 
     Args:
         name: of the random streams, so that levels differ.
     """
-    centroids = _initial(pool, view, clusters, seed, name)
-    batch = min(1.0, config.batch_rows / pool.trained) if config.method == "minibatch" else 1.0
+    centroids = _initial(shards, view, clusters, seed, name)
+    batch = min(1.0, config.batch_rows / shards.trained) if config.method == "minibatch" else 1.0
     price = np.ones(clusters, np.float32) if config.balanced else None
     seen, before = np.zeros(clusters), np.inf
     for step in range(config.iterations):
-        total = add_up(pool.map("statistics", view, centroids, price, clusters, batch, f"{seed}-{name}-{step}"))
+        total = add_up(shards.map("statistics", view, centroids, price, clusters, batch, f"{seed}-{name}-{step}"))
         if price is not None:
             price = _raised(price, total)
         if config.method == "minibatch":
@@ -42,8 +44,17 @@ def kmeans(pool: Pool, view: View, clusters: int, config: KMeansConfig, seed: in
     return centroids
 
 
+def residual_levels(shards: Shards, sizes: list[int], config: KMeansConfig, seed: int, view: View) -> tuple[Level, ...]:
+    """The levels of `view` and, behind them, one of K-Means on what they leave for each of the other sizes."""
+    levels = list(view.levels)
+    for number, size in enumerate(sizes[len(levels) :], start=len(levels) + 1):
+        here = replace(view, levels=tuple(levels))
+        levels.append(on_embeddings(kmeans(shards, here, size, config, seed, f"level-{number}")))
+    return tuple(levels)
+
+
 @dataclass
-class Levels:
+class Learning:
     """The learnable levels while they train: codebooks, optimiser, moving averages of the usage."""
 
     codebooks: list[Float32]
@@ -52,8 +63,8 @@ class Levels:
 
 
 def train_levels(
-    pool: Pool, view: View, codebooks: list[Float32], config: TokenizerConfig, seed: int
-) -> tuple[list[Float32], list[dict[str, float]]]:
+    shards: Shards, view: View, codebooks: list[Float32], config: HgitConfig, seed: int
+) -> tuple[list[Float32], History]:
     """Train levels 2..L by Eq 16 from their initial codebooks; returns the best codebooks and the history.
 
     After every epoch the whole set is measured, dead codes are put on the rows farthest from their centre, and the
@@ -62,44 +73,44 @@ def train_levels(
     Args:
         view: the residuals after level 1.
     """
-    levels = Levels(codebooks, Adam(config.learning_rate))
-    batch = min(1.0, config.batch_rows / pool.trained)
+    now = Learning(codebooks, Adam(config.learning_rate))
+    batch = min(1.0, config.batch_rows / shards.trained)
     steps = max(1, round(1 / batch))
     scale, best, best_loss, history = None, codebooks, np.inf, []
     for epoch in range(config.epochs + 1):
-        errors, totals = _measure(pool, view, levels.codebooks)
+        errors, totals = _measure(shards, view, now.codebooks)
         hard = [total.counts.astype(np.float64) for total in totals]
         if scale is None:
             scale = max(errors[0], 1e-12)
             temperatures = [max(config.temperature * errors[level], 1e-12) for level in range(len(codebooks))]
         kls = [kl_to_uniform(counts) for counts in hard]
         loss = errors[-1] + config.regulariser * scale * sum(kls)
-        history.append(_row(epoch, errors[-1], loss, hard, levels.soft))
+        history.append(_row(epoch, errors[-1], loss, hard, now.soft))
         if loss < best_loss:
-            best, best_loss = [c.copy() for c in levels.codebooks], loss
+            best, best_loss = [c.copy() for c in now.codebooks], loss
         if epoch == config.epochs:
             break
-        levels.codebooks = [
-            repair(centres, total.counts == 0, total) for centres, total in zip(levels.codebooks, totals, strict=True)
+        now.codebooks = [
+            repair(centres, total.counts == 0, total) for centres, total in zip(now.codebooks, totals, strict=True)
         ]
         for step in range(steps):
-            _step(pool, view, levels, config, temperatures, scale, batch, f"{seed}-train-{epoch}-{step}")
+            _step(shards, view, now, config, temperatures, scale, batch, f"{seed}-train-{epoch}-{step}")
     return best, history
 
 
-def _initial(pool: Pool, view: View, clusters: int, seed: int, name: str) -> Float32:
+def _initial(shards: Shards, view: View, clusters: int, seed: int, name: str) -> Float32:
     """k-means|| (Bahmani et al., 2012): a few passes of oversampling, then weighted k-means++ on what they found."""
-    first = pool.map("pick", view, f"first-{name}", seed, min(64, pool.trained), pool.trained)
+    first = shards.map("pick", view, f"first-{name}", seed, min(64, shards.trained), shards.trained)
     start = np.concatenate(first)
-    candidates = start[:1] if len(start) else pool.map("pick", view, "all", seed, 1, 1)[0][:1]
+    candidates = start[:1] if len(start) else shards.map("pick", view, "all", seed, 1, 1)[0][:1]
     for turn in range(ROUNDS):
-        phi = sum(part.inertia for part in pool.map("statistics", view, candidates, None, 0, 1.0, ""))
+        phi = sum(part.inertia for part in shards.map("statistics", view, candidates, None, 0, 1.0, ""))
         if phi <= 0:
             break
         rate = 2.0 * clusters / ROUNDS * 2 / phi
-        found = pool.map("oversample", view, candidates, rate, seed, f"{name}-{turn}")
+        found = shards.map("oversample", view, candidates, rate, seed, f"{name}-{turn}")
         candidates = np.concatenate([candidates, *found])
-    weights = np.sum([part.counts for part in pool.map("statistics", view, candidates, None, 0, 1.0, "")], axis=0)
+    weights = np.sum([part.counts for part in shards.map("statistics", view, candidates, None, 0, 1.0, "")], axis=0)
     key = random_bits(seed, f"plus-plus-{name}", np.arange(4)).astype(np.uint64)
     return plus_plus(candidates, weights.astype(np.float64).clip(min=1e-9), clusters, np.random.default_rng(key))
 
@@ -123,25 +134,25 @@ def _raised(price: Float32, total: Sums) -> Float32:
     return np.exp(raised - raised.mean()).astype(np.float32)
 
 
-def _measure(pool: Pool, view: View, codebooks: list[Float32]) -> tuple[list[float], list[Sums]]:
+def _measure(shards: Shards, view: View, codebooks: list[Float32]) -> tuple[list[float], list[Sums]]:
     """Mean squared residual before and after every level, and every level's statistics with hard assignment."""
     errors, totals = [], []
     for level, centres in enumerate(codebooks):
-        here = replace(view, centres=(*view.centres, *codebooks[:level]))
+        here = replace(view, levels=(*view.levels, *map(on_embeddings, codebooks[:level])))
         if level == 0:
             zero = np.zeros((1, centres.shape[1]), np.float32)
-            errors.append(add_up(pool.map("statistics", here, zero, None, 0, 1.0, "")).inertia / pool.trained)
-        total = add_up(pool.map("statistics", here, centres, None, len(centres), 1.0, ""))
-        errors.append(total.inertia / pool.trained)
+            errors.append(add_up(shards.map("statistics", here, zero, None, 0, 1.0, "")).inertia / shards.trained)
+        total = add_up(shards.map("statistics", here, centres, None, len(centres), 1.0, ""))
+        errors.append(total.inertia / shards.trained)
         totals.append(total)
     return errors, totals
 
 
 def _step(
-    pool: Pool,
+    shards: Shards,
     view: View,
-    levels: Levels,
-    config: TokenizerConfig,
+    now: Learning,
+    config: HgitConfig,
     temperatures: list[float],
     scale: float,
     batch: float,
@@ -151,24 +162,24 @@ def _step(
     regularised = config.regulariser > 0 and config.usage == "soft"
     slopes: Any = None
     if regularised:
-        if levels.soft is None:
-            first = add_gradients(pool.map("gradient", view, levels.codebooks, None, temperatures, batch, tag))
+        if now.soft is None:
+            first = add_gradients(shards.map("gradient", view, now.codebooks, None, temperatures, batch, tag))
             if first.rows == 0:
                 return
-            levels.soft = [soft / soft.sum() for soft in first.soft]
-        slopes = [kl_slope(soft) for soft in levels.soft]
-    total = add_gradients(pool.map("gradient", view, levels.codebooks, slopes, temperatures, batch, tag))
+            now.soft = [soft / soft.sum() for soft in first.soft]
+        slopes = [kl_slope(soft) for soft in now.soft]
+    total = add_gradients(shards.map("gradient", view, now.codebooks, slopes, temperatures, batch, tag))
     if total.rows == 0:  # a small batch may have drawn none
         return
     weight = config.regulariser * scale
     slope = [(r + weight * u) / total.rows for r, u in zip(total.recon, total.usage, strict=True)]
     fresh = [soft / soft.sum() for soft in total.soft]
-    levels.soft = (
+    now.soft = (
         fresh
-        if levels.soft is None
-        else [_AVERAGE * old + (1 - _AVERAGE) * new for old, new in zip(levels.soft, fresh, strict=True)]
+        if now.soft is None
+        else [_AVERAGE * old + (1 - _AVERAGE) * new for old, new in zip(now.soft, fresh, strict=True)]
     )
-    levels.codebooks = levels.adam.update(levels.codebooks, slope)
+    now.codebooks = now.adam.update(now.codebooks, slope)
 
 
 def _row(epoch: int, recon: float, loss: float, hard: list[Float64], soft: list[Float64] | None) -> dict[str, float]:

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import faiss
 import numpy as np
 import torch
 
-from lgsid_ray.arrays import Bool, Float32, Float64, Int64
+from lgsid_ray.arrays import AnyFloat, Bool, Float32, Float64, Int64
 
 _BLOCK = 1024  # rows compared at once: few enough for their distances to stay in a core's cache
+_SETTLED = 1 << 22  # numbers of a block whose near ties are settled
 
 
 @dataclass(frozen=True)
@@ -29,24 +31,65 @@ class Sums:
 def assign(rows: Float32, centroids: Float32, price: Float32 | None = None) -> tuple[Int64, Float64]:
     """Nearest centroid of every row, and the squared distance to it.
 
+    Without a price a row's label is a function of that row and the centroids alone, whatever else is in the batch: of
+    equally near centroids, as float64 tells distances, the first.
+
     Args:
         rows: (n, d). centroids: (k, d). price: (k,) above 0; a cluster's squared distance counts that many times
             when it is chosen.
     """
-    label, distance = np.empty(len(rows), np.int64), np.empty(len(rows), np.float64)
-    mu = torch.from_numpy(centroids)
+    label = _nearest(rows, centroids) if price is None else _cheapest(rows, centroids, price)
+    distance, mu = np.empty(len(rows), np.float64), torch.from_numpy(centroids)
+    for start in range(0, len(rows), _BLOCK):
+        block, best = torch.from_numpy(rows[start : start + _BLOCK]), torch.from_numpy(label[start : start + _BLOCK])
+        # From the difference itself, not from a product: no cancellation, so an exact hit has distance 0.
+        distance[start : start + _BLOCK] = (block - mu[best]).square().sum(1).numpy()
+    return label, distance
+
+
+def _nearest(rows: Float32, centroids: Float32) -> Int64:
+    """Labels by faiss; its products round as their batch has it, so what they cannot tell apart is settled exactly."""
+    apart, order = faiss.knn(rows, centroids, 2)
+    label = order[:, 0].astype(np.int64)
+    unsure = np.flatnonzero(~(apart[:, 1] - apart[:, 0] > _rounding(rows, centroids)))
+    step = max(1, _SETTLED // centroids.size)
+    for start in range(0, len(unsure), step):
+        some = unsure[start : start + step]
+        label[some] = _settled(rows[some].astype(np.float64), centroids.astype(np.float64))
+    return label
+
+
+def _settled(rows: Float64, centroids: Float64) -> Int64:
+    """Labels from differences in float64, the first of the least; a product rules out most centroids beforehand."""
+    rough = np.square(centroids).sum(axis=1) - 2 * (rows @ centroids.T)
+    near = rough <= rough.min(axis=1, keepdims=True) + _rounding(rows, centroids)[:, None]
+    row, code = np.nonzero(near)
+    exact = np.full(near.shape, np.inf)
+    exact[row, code] = np.square(rows[row] - centroids[code]).sum(axis=1)
+    return exact.argmin(axis=1)
+
+
+def _rounding(rows: AnyFloat, centroids: AnyFloat) -> AnyFloat:
+    """(n,) bounds on the error of the difference of two squared distances taken from products, in any order of adding.
+
+    A product of d terms is off by at most d·u·‖x‖‖μ‖, u half the type's epsilon (Higham, 2002, section 3.1); some
+    terms more cover norms, sums and the rounding of this bound itself.
+    """
+    norms, longest = (np.sqrt(np.einsum("ij,ij->i", of, of)) for of in (rows, centroids))
+    length = norms + longest.max()
+    return np.asarray(np.finfo(rows.dtype).eps * (rows.shape[1] + 16) * np.square(length))
+
+
+def _cheapest(rows: Float32, centroids: Float32, price: Float32) -> Int64:
+    """Labels of least price · squared distance."""
+    label, mu = np.empty(len(rows), np.int64), torch.from_numpy(centroids)
     half = mu.square().sum(1) / 2
     for start in range(0, len(rows), _BLOCK):
         block = torch.from_numpy(rows[start : start + _BLOCK])
         # argmin ‖x-μ‖² = argmax x·μ - ‖μ‖²/2: one matrix product.
-        score = torch.addmm(-half, block, mu.T)
-        if price is not None:
-            score = (score - block.square().sum(1, keepdim=True) / 2) * torch.from_numpy(price)
-        best = score.numpy().argmax(1)  # torch's takes several times as long
-        label[start : start + _BLOCK] = best
-        # From the difference itself, not from the product: no cancellation, so an exact hit has distance 0.
-        distance[start : start + _BLOCK] = (block - mu[torch.from_numpy(best)]).square().sum(1).numpy()
-    return label, distance
+        score = torch.addmm(-half, block, mu.T) - block.square().sum(1, keepdim=True) / 2
+        label[start : start + _BLOCK] = (score * torch.from_numpy(price)).numpy().argmax(1)  # torch's is slow
+    return label
 
 
 def statistics(rows: Float32, centroids: Float32, price: Float32 | None = None, far: int = 0) -> Sums:

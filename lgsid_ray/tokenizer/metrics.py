@@ -1,11 +1,47 @@
 """How good codebooks are, over the whole set of items: usage, perplexity, KL, collisions, reconstruction."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from lgsid_ray.arrays import Int32, Int64
+from lgsid_ray.arrays import Float32, Int32, Int64
+from lgsid_ray.tokenizer.collisions import sid_codes
+from lgsid_ray.tokenizer.levels import Level
 from lgsid_ray.tokenizer.residual import kl_to_uniform
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Sums over items of what the levels leave of their embeddings; they add up over parts.
+
+    Attributes:
+        count: items. total: d sums of the embeddings' entries. square: of ‖X‖². left: per level, of ‖R^(l)‖² (Eq 12).
+    """
+
+    count: int
+    total: Sequence[float]
+    square: float
+    left: Sequence[float]
+
+    @classmethod
+    def of(cls, levels: Sequence[Level], embeddings: Float32, tokens: Int32) -> "Errors":
+        """Those of (n, d) embeddings under their (n, L) tokens."""
+        rest, left = embeddings, []
+        for number, level in enumerate(levels):
+            rest = rest - level.centres[tokens[:, number]]
+            left.append(float(np.square(rest, dtype=np.float64).sum()))
+        total = embeddings.sum(axis=0, dtype=np.float64)
+        return cls(len(embeddings), total.tolist(), float(np.square(embeddings, dtype=np.float64).sum()), left)
+
+    def __add__(self, other: "Errors") -> "Errors":
+        total, left = (np.add(*pair).tolist() for pair in ((self.total, other.total), (self.left, other.left)))
+        return Errors(self.count + other.count, total, self.square + other.square, left)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values that `Errors(**values)` takes."""
+        return asdict(self)
 
 
 def level_metrics(counts: Int64) -> dict[str, float]:
@@ -19,16 +55,6 @@ def level_metrics(counts: Int64) -> dict[str, float]:
     }
 
 
-def collision_ranks(codes: Int64) -> Int32:
-    """(n,) 0-based rank of every item among those of equal code, in the order of the items."""
-    order = np.argsort(codes, kind="stable")
-    first = np.r_[True, codes[order][1:] != codes[order][:-1]]
-    start = np.maximum.accumulate(np.where(first, np.arange(len(codes)), 0))
-    ranks = np.empty(len(codes), dtype=np.int32)
-    ranks[order] = np.arange(len(codes)) - start
-    return ranks
-
-
 def collision_metrics(codes: Int64) -> dict[str, Any]:
     """How many items share their SID, at item level and at SID level."""
     _, counts = np.unique(codes, return_counts=True)
@@ -38,4 +64,20 @@ def collision_metrics(codes: Int64) -> dict[str, Any]:
         "collision_rate": float(counts[counts > 1].sum() / len(codes)),
         "sid_collision_rate": float((counts > 1).mean()),
         "max_items_per_sid": int(counts.max()),
+    }
+
+
+def tokenizer_metrics(sizes: Sequence[int], tokens: Int32, errors: Errors) -> dict[str, Any]:
+    """All of them, of (n, L) tokens of all items; errors are relative to the variance of the embeddings."""
+    variance = errors.square - float(np.square(errors.total).sum()) / errors.count
+    levels = []
+    for level, size in enumerate(sizes):
+        counts = np.bincount(tokens[:, level], minlength=size)
+        relative = errors.left[level] / variance if variance > 0 else 0.0
+        levels.append({"level": level + 1, **level_metrics(counts), "relative_error": relative})
+    return {
+        **collision_metrics(sid_codes(tokens, sizes)),
+        "reconstruction_error": errors.left[-1] / errors.count,
+        "relative_error": levels[-1]["relative_error"],
+        "levels": levels,
     }

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from lgsid_ray.arrays import Float32, Float64
-from lgsid_ray.tokenizer.kmeans import assign, cluster_sums
+from lgsid_ray.tokenizer.kmeans import cluster_sums
+from lgsid_ray.tokenizer.levels import on_embeddings, walk
 
 _BLOCK = 16_384
 
@@ -39,22 +40,23 @@ def gradient(
             Σ_k slope_k p_k, which has the same gradient; None leaves it out (or Eq 14's histogram: gradient zero).
         temperatures: τ per level, absolute.
     """
+    levels = [on_embeddings(centres) for centres in codebooks]
     recon = [np.zeros(c.shape) for c in codebooks]
     usage = [np.zeros(c.shape) for c in codebooks]
     soft = [np.zeros(len(c)) for c in codebooks]
     error = 0.0
     for start in range(0, len(rows), _BLOCK):
         left, labels = rows[start : start + _BLOCK], []
-        for level, centres in enumerate(codebooks):
-            share, pull = _soft_usage(left, centres, None if slopes is None else slopes[level], temperatures[level])
-            soft[level] += share
-            usage[level] += pull
-            label, _ = assign(left, centres)
+        for number, (label, after) in enumerate(walk(levels, left)):
+            slope = None if slopes is None else slopes[number]
+            share, pull = _soft_usage(left, codebooks[number], slope, temperatures[number])
+            soft[number] += share
+            usage[number] += pull
             labels.append(label)
-            left = left - centres[label]
+            left = after
         error += float(np.square(left, dtype=np.float64).sum())
-        for level, label in enumerate(labels):
-            recon[level] -= 2.0 * cluster_sums(left, label, len(codebooks[level]))
+        for number, label in enumerate(labels):
+            recon[number] -= 2.0 * cluster_sums(left, label, len(codebooks[number]))
     return Gradient(len(rows), error, recon, usage, soft)
 
 

@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pygeohash
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lgsid_ray.config.tokenizer import FeatureConfig
-from lgsid_ray.tokenizer.features import COLUMNS, Moments, blocks, moments, raw_features, standardise
+from lgsid_ray.tokenizer.features import COLUMNS, Moments, Transform, blocks, geohashes, moments, raw_features
 
 IDS = ("province", "city", "district", "category_1", "category_2", "brand")
 WEIGHTED = {"admin": 1.5, "geo": 2.0, "category": 0.4, "brand": 0.1}
@@ -33,6 +36,11 @@ def varied(count: int, seed: int = 0) -> pa.Table:
     return table(**ids, lat=lat.tolist(), lon=lon.tolist())
 
 
+def standardise(raw: np.ndarray, config: FeatureConfig) -> np.ndarray:
+    """By the rows' own moments."""
+    return Transform(config, 0, moments(raw)).standardise(raw)
+
+
 def spans(config: FeatureConfig) -> dict[str, slice]:
     ends = np.cumsum([width for _, width in blocks(config)])
     starts = [0, *ends[:-1]]
@@ -50,7 +58,7 @@ def id_columns(items: pa.Table, config: FeatureConfig, seed: int = 0) -> dict[st
 def test_blocks_are_centred_and_their_mean_squared_norm_is_the_squared_weight(ids: str) -> None:
     config = FeatureConfig(ids=ids, projection=5, **WEIGHTED)
     raw = raw_features(varied(300), config, 0)
-    found = standardise(raw, moments(raw), config)
+    found = standardise(raw, config)
     assert found.dtype == np.float32
     assert found.shape == (300, sum(width for _, width in blocks(config)))
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
@@ -76,7 +84,7 @@ def test_moments_add_up_over_shards() -> None:
 def test_weight_zero_removes_a_block_and_no_other(off: str) -> None:
     on, without = FeatureConfig(**WEIGHTED), FeatureConfig(**(WEIGHTED | {off: 0.0}))
     raw = raw_features(varied(50), on, 0)
-    with_it, found = standardise(raw, moments(raw), on), standardise(raw, moments(raw), without)
+    with_it, found = standardise(raw, on), standardise(raw, without)
     for name, columns in spans(on).items():
         assert np.array_equal(found[:, columns], with_it[:, columns] * (name != off)), name
 
@@ -84,7 +92,7 @@ def test_weight_zero_removes_a_block_and_no_other(off: str) -> None:
 def test_a_block_in_which_all_items_agree_is_zero() -> None:
     config = FeatureConfig(**WEIGHTED)
     raw = raw_features(table(lat=[47.123456] * 40, lon=[8.654321] * 40, brand=["a", "b"] * 20), config, 0)
-    found = standardise(raw, moments(raw), config)
+    found = standardise(raw, config)
     columns = spans(config)
     assert (found[:, columns["geo"]] == 0).all()
     assert (found[:, columns["admin"]] == 0).all()
@@ -96,7 +104,7 @@ def test_a_single_town_still_spreads_its_items() -> None:
     rng = np.random.default_rng(0)
     lat, lon = 47 + 0.01 * rng.standard_normal(100), 8 + 0.01 * rng.standard_normal(100)
     raw = raw_features(table(lat=lat.tolist(), lon=lon.tolist()), config, 0)
-    found = standardise(raw, moments(raw), config)[:, spans(config)["geo"]]
+    found = standardise(raw, config)[:, spans(config)["geo"]]
     assert np.square(found).sum(axis=1).mean() == pytest.approx(4.0, rel=1e-3)
 
 
@@ -112,10 +120,11 @@ def test_a_null_id_is_the_zero_vector(ids: str, name: str, first: int) -> None:
     assert (found[~null] != 0).all()
 
 
-def test_a_known_district_of_an_unknown_city_is_a_place() -> None:
-    found = id_columns(table(city=[None, None], district=["a", "b"]), FeatureConfig())
-    assert (found["city"] == 0).all()
-    assert not np.allclose(found["district"][0], found["district"][1])
+def test_a_known_district_of_an_unknown_city_is_unknown() -> None:
+    found = id_columns(table(city=[None, "a"], district=["a", "a"]), FeatureConfig())
+    assert (found["city"][0] == 0).all()
+    assert (found["district"][0] == 0).all()
+    assert (found["district"][1] != 0).all()
 
 
 def test_the_same_name_in_another_city_is_another_place() -> None:
@@ -159,3 +168,75 @@ def test_projections_depend_on_the_seed_and_scaled_ids_do_not() -> None:
     for ids, same in (("projected", False), ("scaled", True)):
         a, b = (id_columns(items, FeatureConfig(ids=ids), seed)["brand"] for seed in (0, 1))
         assert np.array_equal(a, b) == same
+
+
+PLACES = st.tuples(st.floats(-90, 89.999), st.floats(-180, 179.999))
+BASE_32 = "0123456789bcdefghjkmnpqrstuvwxyz"
+
+
+def plain_geohash(lat: float, lon: float, precision: int) -> str:
+    """By the definition: halve longitude and latitude in turns, five bits a letter."""
+    spans, number = [[-180.0, 180.0], [-90.0, 90.0]], 0
+    for bit in range(5 * precision):
+        span, value = spans[bit % 2], (lon, lat)[bit % 2]
+        middle = sum(span) / 2
+        number = 2 * number + (value >= middle)
+        span[value < middle] = middle
+    return "".join(BASE_32[number >> 5 * place & 31] for place in reversed(range(precision)))
+
+
+@given(st.lists(PLACES, min_size=1, max_size=20), st.integers(1, 12))
+def test_geohashes_are_pygeohashs_and_those_of_the_definition(
+    places: list[tuple[float, float]], precision: int
+) -> None:
+    lat, lon = map(list, zip(*places, strict=True))
+    found = geohashes(table(lat=lat, lon=lon), precision).to_pylist()
+    assert found == [pygeohash.encode(*place, precision) for place in places]
+    assert found == [plain_geohash(*place, precision) for place in places]
+
+
+def test_near_cells_share_the_features_of_their_common_prefix() -> None:
+    config = FeatureConfig(position="geohash", geohash_precision=5, projection=4)
+    geo = raw_features(table(lat=[47.37, 47.37, 37.77], lon=[8.55, 8.50, -122.42]), config, 0)[:, spans(config)["geo"]]
+    assert geohashes(table(lat=[47.37, 47.37], lon=[8.55, 8.50]), 5).to_pylist() == ["u0qj6", "u0qj3"]
+    same = (geo[:, None] == geo[None]).reshape(3, 3, 5, 4).all(axis=3).sum(axis=2)
+    assert same.tolist() == [[5, 4, 0], [4, 5, 0], [0, 0, 5]]
+
+
+def test_a_longer_geohash_is_more_columns_and_coordinates_have_no_say_beyond_it() -> None:
+    for precision in (1, 7):
+        config = FeatureConfig(position="geohash", geohash_precision=precision, projection=2)
+        raw = raw_features(table(lat=[47.37, 47.370001], lon=[8.55, 8.550001]), config, 0)
+        assert raw.shape[1] == sum(width for _, width in blocks(config)) == 2 * (3 + precision + 3)
+        assert np.array_equal(raw[0], raw[1])
+
+
+@pytest.mark.parametrize("position", ["xyz", "geohash"])
+def test_without_coordinates_the_geo_block_is_zero(position: str) -> None:
+    config = FeatureConfig(position=position)
+    nowhere = table(lat=[None] * 3, lon=[None] * 3, brand=["a", "b", "c"])
+    raw, columns = raw_features(nowhere, config, 0), spans(config)
+    assert (raw[:, columns["geo"]] == 0).all()
+    found = standardise(raw, config)
+    assert (found[:, columns["geo"]] == 0).all()
+    assert (found[:, columns["brand"]] != 0).any()
+
+
+def test_items_are_located_by_coordinates_or_by_a_hierarchy_of_any_depth() -> None:
+    nothing: dict[str, list[Any]] = {
+        "lat": [None],
+        "lon": [None],
+        "province": [None],
+        "city": [None],
+        "district": [None],
+    }
+    given: dict[str, dict[str, list[Any]]] = {
+        "nothing": {},
+        "coordinates": {"lat": [0.0], "lon": [0.0]},
+        "a tree": {"province": ["books"], "city": ["novels"]},
+        "its root": {"province": ["books"]},
+    }
+    config = FeatureConfig()
+    raw = {name: raw_features(table(**(nothing | columns)), config, 0) for name, columns in given.items()}
+    located = {name: Transform(config, 0, moments(rows)).located for name, rows in raw.items()}
+    assert located == {"nothing": False, "coordinates": True, "a tree": True, "its root": True}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +13,17 @@ import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import make_blobs
 
-from lgsid_ray.artifacts.schemas import embeddings
-from lgsid_ray.config.tokenizer import FeatureConfig, KMeansConfig, TokenizerConfig
+from lgsid_ray.artifacts import Embeddings, Items
+from lgsid_ray.artifacts.embeddings import column
+from lgsid_ray.config.tokenizer import FeatureConfig, HgitConfig, KMeansConfig, ResKMeansConfig
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.features import COLUMNS
 from lgsid_ray.tokenizer.fit import kmeans, train_levels
 from lgsid_ray.tokenizer.kmeans import assign, statistics
-from lgsid_ray.tokenizer.pool import Making, Pool, Shard, Slice, View
+from lgsid_ray.tokenizer.levels import Level, on_embeddings, walk
+from lgsid_ray.tokenizer.registry import FITS
+from lgsid_ray.tokenizer.shard import Shard, View
+from lgsid_ray.tokenizer.spans import Slice, Span
 
 CUTS = (0, 1, 700, 1500)
 PLAIN = View()
@@ -44,28 +48,24 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def pool_of(rows: np.ndarray, folder: Path, train: np.ndarray | None = None) -> Pool:
-    """Shards of unequal length whose embeddings are `rows`."""
+def pool_of(
+    rows: np.ndarray, folder: Path, train: np.ndarray | None = None, columns: dict[str, Any] | None = None
+) -> LocalPool:
+    """Shards of unequal length whose embeddings are `rows`; items all alike but for `columns`."""
     count = len(rows)
     train = np.ones(count, bool) if train is None else train
-    catalogue, vectors = StageDir(f"{folder}/catalogue"), StageDir(f"{folder}/vectors")
-    numbers, ids = pa.array(np.arange(count)), pa.array([f"i{row}" for row in range(count)])
-    fixed: dict[str, Any] = {name: pa.array(["x"] * count) for name in COLUMNS[:-2]}
-    fixed |= {name: pa.array(np.zeros(count)) for name in COLUMNS[-2:]}
-    fixed |= {"item_index": numbers, "item_id": ids, "split": pa.array(np.where(train, "train", "held").tolist())}
-    catalogue.write_table("items.parquet", pa.table(fixed))
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
-    schema = embeddings(rows.shape[1])
-    vectors.write_table("embeddings.parquet", pa.table([numbers, ids, flat], schema.names).cast(schema))
-    cuts = [*(cut for cut in CUTS if cut < count), count]
+    items, embeddings = Items(StageDir(f"{folder}/catalogue")), Embeddings(StageDir(f"{folder}/vectors"))
+    keys = {"item_index": np.arange(count), "item_id": [f"i{row}" for row in range(count)]}
+    fixed: dict[str, Any] = {name: [0.0 if name in ("lat", "lon") else "x"] * count for name in COLUMNS}
+    fixed |= {"split": np.where(train, "train", "held_place").tolist(), **(columns or {})}
+    absent = {name: [None] * count for name in Items.schema.names if name not in {*keys, *fixed}}
+    items.write(pa.table({**keys, **fixed, **absent}))
+    embeddings.write(pa.table({**keys, "embedding": column(rows)}))
     shards = []
-    for start, stop in pairwise(cuts):
-        items, embedded = (
-            [Slice(stage.parts(name)[0], start, stop - start)]
-            for stage, name in ((catalogue, "items.parquet"), (vectors, "embeddings.parquet"))
-        )
-        shards.append(Shard(Making(catalogue, vectors, start, stop, items, embedded), FeatureConfig(), 0))
-    return cast(Pool, LocalPool(shards, int(train.sum())))
+    for start, stop in pairwise([*(cut for cut in CUTS if cut < count), count]):
+        both = ([Slice(table.parts()[0], start, stop - start)] for table in (items, embeddings))
+        shards.append(Shard(Span(items, embeddings, start, stop, *both)))
+    return LocalPool(shards, int(train.sum()))
 
 
 def blobs(count: int = 2000, centres: int = 15, spread: float = 1.5, seed: int = 0) -> np.ndarray:
@@ -160,12 +160,13 @@ def test_every_level_of_residual_kmeans_lowers_the_error(tmp_path: Path) -> None
     rows = blobs()
     pool, books, errors = pool_of(rows, tmp_path), [], [float(np.square(rows).sum())]
     for level in range(3):
-        books.append(kmeans(pool, View(centres=tuple(books)), 10, KMeansConfig(), 0, f"level-{level}"))
+        here = View(levels=tuple(books))
+        books.append(on_embeddings(kmeans(pool, here, 10, KMeansConfig(), 0, f"level-{level}")))
         errors.append(
             sum(
                 part.inertia
                 for part in pool.map(
-                    "statistics", View(centres=tuple(books)), np.zeros((1, 6), np.float32), None, 0, 1.0, ""
+                    "statistics", View(levels=tuple(books)), np.zeros((1, 6), np.float32), None, 0, 1.0, ""
                 )
             )
         )
@@ -176,7 +177,7 @@ def test_every_level_of_residual_kmeans_lowers_the_error(tmp_path: Path) -> None
 def test_training_keeps_the_best_codebooks_and_lowers_the_error(tmp_path: Path) -> None:
     rows = gauss(1800, 6, 0)
     start = levels_of(rows, [12, 8])
-    config = TokenizerConfig(epochs=25, regulariser=0, batch_rows=600)
+    config = HgitConfig(epochs=25, regulariser=0, batch_rows=600)
     found, history = train_levels(pool_of(rows, tmp_path), PLAIN, [c.copy() for c in start], config, 0)
 
     def error(books: list[np.ndarray]) -> float:
@@ -195,7 +196,7 @@ def test_a_step_too_long_never_returns_worse_codebooks(tmp_path: Path) -> None:
     rows = blobs(600)
     pool = pool_of(rows, tmp_path)
     start = [kmeans(pool, PLAIN, 15, KMeansConfig(), 0, "a")]
-    config = TokenizerConfig(epochs=3, regulariser=0, learning_rate=5)
+    config = HgitConfig(epochs=3, regulariser=0, learning_rate=5)
     found, history = train_levels(pool, PLAIN, start, config, 0)
     assert history[1]["loss"] > history[0]["loss"]
     assert np.array_equal(found[0], start[0])
@@ -204,7 +205,7 @@ def test_a_step_too_long_never_returns_worse_codebooks(tmp_path: Path) -> None:
 def test_dead_codes_are_put_on_distinct_rows(tmp_path: Path) -> None:
     rows = np.repeat(gauss(6, 6, 0) * np.arange(1, 7, dtype=np.float32)[:, None], 20, axis=0)
     start = [np.concatenate([rows[:1], np.full((5, 6), 500, np.float32)])]
-    config = TokenizerConfig(epochs=1, regulariser=0, learning_rate=1e-9)
+    config = HgitConfig(epochs=1, regulariser=0, learning_rate=1e-9)
     _, history = train_levels(pool_of(rows, tmp_path), PLAIN, start, config, 0)
     assert history[0]["usage_2"] == pytest.approx(1 / 6)
     assert history[1]["usage_2"] == 1
@@ -216,7 +217,7 @@ def test_the_hard_histogram_of_equation_14_trains_as_no_regulariser_does(tmp_pat
     pool = pool_of(rows, tmp_path)
     recon = {}
     for usage, weight in (("hard", 0.5), ("soft", 0.0), ("soft", 0.5)):
-        config = TokenizerConfig(epochs=4, regulariser=weight, usage=usage)
+        config = HgitConfig(epochs=4, regulariser=weight, usage=usage)
         _, history = train_levels(pool, PLAIN, levels_of(rows, [12, 8]), config, 0)
         recon[usage, weight] = [row["recon"] for row in history]
     assert recon["hard", 0.5] == recon["soft", 0.0]
@@ -230,7 +231,7 @@ def test_the_soft_regulariser_evens_hard_usage(tmp_path: Path) -> None:
     start = [kmeans(pool, PLAIN, 16, KMeansConfig(), 0, "a")]
     kl = []
     for weight in (0.0, 1.0):
-        _, history = train_levels(pool, PLAIN, start, TokenizerConfig(epochs=25, regulariser=weight), 0)
+        _, history = train_levels(pool, PLAIN, start, HgitConfig(epochs=25, regulariser=weight), 0)
         kl.append(history[-1]["hard_kl_2"])
     assert kl[1] < 0.6 * kl[0]
 
@@ -238,7 +239,7 @@ def test_the_soft_regulariser_evens_hard_usage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("regulariser", [0.0, 0.5])
 def test_gradient_steps_without_a_row_change_nothing(regulariser: float, tmp_path: Path) -> None:
     rows = gauss(12, 6, 0)
-    config = TokenizerConfig(epochs=2, batch_rows=1, regulariser=regulariser)
+    config = HgitConfig(epochs=2, batch_rows=1, regulariser=regulariser)
     found, history = train_levels(pool_of(rows, tmp_path), PLAIN, levels_of(rows, [3, 2]), config, 0)
     assert all(np.isfinite(centres).all() for centres in found)
     assert all(np.isfinite(value) for row in history for value in row.values())
@@ -246,8 +247,116 @@ def test_gradient_steps_without_a_row_change_nothing(regulariser: float, tmp_pat
 
 def test_views_that_share_their_arrays_are_told_apart(tmp_path: Path) -> None:
     rows = blobs(300)
-    (shard,) = cast(LocalPool, pool_of(rows[:1], tmp_path)).shards
+    (shard,) = pool_of(rows[:1], tmp_path).shards
     centres = gauss(3, 6, 0)
-    expected = rows[:1] - centres[assign(rows[:1], centres)[0]]
-    assert np.array_equal(shard.rows(View(centroids=centres)), rows[:1])
-    assert np.array_equal(shard.rows(View(centres=(centres,))), expected)
+    label = assign(rows[:1], centres)[0]
+    assert np.array_equal(shard.rows(View()), rows[:1])
+    assert np.array_equal(shard.rows(View(levels=(on_embeddings(centres),))), rows[:1] - centres[label])
+    other = Level("embeddings", centres, centres + 1)
+    assert np.array_equal(shard.rows(View(levels=(other,))), rows[:1] - (centres + 1)[label])
+
+
+def places(count: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    town = rng.integers(0, 8, count)
+    return {"lat": 40 + town + 0.01 * rng.standard_normal(count), "lon": np.where(town % 2, 8.0, 9.0)}
+
+
+NOWHERE = {name: [None] * 1200 for name in ("lat", "lon", "province", "city", "district")}
+
+
+def test_hgits_level_1_goes_by_features_and_its_centres_are_its_members_means(tmp_path: Path) -> None:
+    rows, columns = blobs(1200), places(1200)
+    tokenizer, history = FITS["hgit"](pool_of(rows, tmp_path, columns=columns), HgitConfig(sizes=[8, 6, 5]), 0)
+    spaces = [(level.space, level.size) for level in tokenizer.levels]
+    assert spaces == [("features", 8), ("embeddings", 6), ("embeddings", 5)]
+    assert [row["epoch"] for row in history] == list(range(11))
+    first = tokenizer.encode(pa.table({**{name: ["x"] * 1200 for name in COLUMNS}, **columns}), rows)[:, 0]
+    for code in range(8):
+        centre = tokenizer.levels[0].centres[code]
+        np.testing.assert_allclose(centre, rows[first == code].mean(axis=0), rtol=1e-3, atol=1e-4)
+        assert len(np.unique(np.round(columns["lat"][first == code]))) == 1
+
+
+def test_without_any_place_hgits_level_1_is_content_alone(tmp_path: Path) -> None:
+    rows = blobs(1200)
+    tokenizer, _ = FITS["hgit"](pool_of(rows, tmp_path, columns=NOWHERE), HgitConfig(sizes=[15, 6]), 0)
+    assert tokenizer.transform is None
+    assert tokenizer.levels[0].space == "embeddings"
+    plain, _ = FITS["res_kmeans"](pool_of(rows, tmp_path / "plain", columns=NOWHERE), ResKMeansConfig(sizes=[15, 6]), 0)
+    assert np.array_equal(tokenizer.levels[0].codebook, plain.levels[0].codebook)
+    assert tokenizer.encode(None, rows).shape == (1200, 2)
+
+
+def test_a_users_own_hierarchy_without_coordinates_makes_level_1(tmp_path: Path) -> None:
+    rows = blobs(1200)
+    genre = [f"genre {row % 5}" for row in range(1200)]
+    # No item has all three names: a genre is a path of one.
+    columns = NOWHERE | {"province": genre}
+    tokenizer, _ = FITS["hgit"](pool_of(rows, tmp_path, columns=columns), HgitConfig(sizes=[5, 6]), 0)
+    first = tokenizer.encode(pa.table({**{name: ["x"] * 1200 for name in COLUMNS}, **columns}), rows)[:, 0]
+    assert len(set(zip(first.tolist(), genre, strict=True))) == len(set(first.tolist())) == 5
+
+
+def test_res_kmeans_is_residual_kmeans(tmp_path: Path) -> None:
+    rows = blobs()
+    tokenizer, history = FITS["res_kmeans"](pool_of(rows, tmp_path), ResKMeansConfig(sizes=[10, 8, 6]), 0)
+    assert history == []
+    assert tokenizer.kind == "res_kmeans"
+    left = rows
+    for level, (label, after) in zip(tokenizer.levels, walk(tokenizer.levels, rows), strict=True):
+        # Lloyd has settled, or nearly: centres are their members' means.
+        means = np.stack([left[label == code].mean(axis=0) for code in range(level.size)])
+        np.testing.assert_allclose(level.centres, means, atol=0.15)
+        assert np.square(after).sum() < np.square(left).sum()
+        left = after
+
+
+KNOBS: dict[str, list[Any]] = {
+    "sizes": [[16, 12]],
+    "features": [
+        {"admin": 3},
+        {"geo": 0},
+        {"category": 3},
+        {"brand": 3},
+        {"position": "geohash", "geohash_precision": 2},
+        {"ids": "scaled"},
+        {"projection": 3},
+    ],
+    "kmeans": [
+        {"method": "minibatch", "batch_rows": 300},
+        {"iterations": 1},
+        {"tolerance": 0.5},
+        {"balanced": True},
+    ],
+    "regulariser": [1.0],
+    "usage": ["hard"],
+    "temperature": [5],
+    "epochs": [0],
+    "batch_rows": [500],
+    "learning_rate": [0.1],
+}
+
+
+def test_every_knob_of_fitting_changes_the_tokenizer(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    columns = {name: [f"{name} {i}" for i in rng.integers(0, 9, 900)] for name in COLUMNS[:-2]} | places(900)
+    pool = pool_of(blobs(900, spread=3.0), tmp_path, columns=columns)
+
+    def fitted(**settings: Any) -> bytes:
+        config = HgitConfig.model_validate({"sizes": [16, 12, 8], "epochs": 4, "regulariser": 0.3} | settings)
+        tokenizer, _ = FITS["hgit"](pool, config, 0)
+        return b"".join(level.codebook.tobytes() for level in tokenizer.levels)
+
+    plain = fitted()
+    assert plain == fitted()
+    variants = [{name: value} for name, values in KNOBS.items() for value in values]
+    idle = [variant for variant in variants if fitted(**variant) == plain]
+    assert idle == []
+
+
+def test_the_knobs_are_all_there_are() -> None:
+    of_the_stage = {"kind", "name", "embeddings", "min_usage", "disambiguate"}
+    assert set(HgitConfig.model_fields) == {*KNOBS, *of_the_stage}
+    for name, section, resources in (("features", FeatureConfig, set()), ("kmeans", KMeansConfig, {"actors"})):
+        assert {key for value in KNOBS[name] for key in value} == set(section.model_fields) - resources

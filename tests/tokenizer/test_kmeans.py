@@ -18,9 +18,11 @@ def squared(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return np.square(rows[:, None].astype(np.float64) - centroids[None]).sum(axis=2)
 
 
-@pytest.mark.parametrize(("rows", "clusters", "dimension"), [(1, 1, 1), (500, 1, 3), (400, 37, 5), (300, 64, 96)])
+@pytest.mark.parametrize(
+    ("rows", "clusters", "dimension"), [(0, 3, 2), (1, 1, 1), (500, 1, 3), (400, 37, 5), (300, 64, 96), (9, 200, 1)]
+)
 @pytest.mark.parametrize("block", [64, 16_384])
-def test_nearest_centroid_is_that_of_brute_force_and_of_faiss(
+def test_nearest_centroid_is_that_of_the_plain_loop(
     rows: int, clusters: int, dimension: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kmeans_module, "_BLOCK", block)
@@ -28,12 +30,35 @@ def test_nearest_centroid_is_that_of_brute_force_and_of_faiss(
     label, distance = assign(x, mu)
     every = squared(x, mu)
     assert np.array_equal(label, every.argmin(axis=1))
-    np.testing.assert_allclose(distance, every.min(axis=1), rtol=1e-5)
-    index = faiss.IndexFlatL2(dimension)
-    index.add(mu)
-    found, place = index.search(x, 1)
-    assert np.array_equal(label, place[:, 0])
-    np.testing.assert_allclose(distance, found[:, 0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(distance, every.min(axis=1), rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("settled", [1, 1 << 22])
+@pytest.mark.parametrize("scale", [1e-25, 1e-3, 1.0, 1e6, 1e15])
+def test_near_ties_are_settled_exactly_lowest_first(
+    settled: int, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kmeans_module, "_SETTLED", settled)
+    rng = np.random.default_rng(0)
+    mu = np.repeat(gauss(12, 33) + 2, 3, axis=0)  # every centroid three times, the copies off by a bit or not at all
+    mu = np.where(rng.random(mu.shape) < 0.03, np.nextafter(mu, np.float32(9)), mu) * np.float32(scale)
+    between = (mu[rng.integers(0, 36, 200)] + mu[rng.integers(0, 36, 200)]) / 2
+    x = np.concatenate([mu, between, np.nextafter(between, np.float32(np.inf))])
+    label, _ = assign(x, mu)
+    assert np.array_equal(label, squared(x, mu).argmin(axis=1))
+    alone = [int(assign(row[None], mu)[0][0]) for row in x]
+    assert label.tolist() == alone
+    assert label.tolist() == [int(assign(np.tile(row, (30, 1)), mu)[0][-1]) for row in x]
+
+
+def test_what_is_settled_exactly_is_where_faiss_alone_would_err() -> None:
+    mu = np.repeat(gauss(1, 64) + 50, 40, axis=0)
+    mu[np.arange(40), np.arange(40)] += np.float32(2**-17) * np.arange(40, dtype=np.float32)
+    x = np.tile(mu[::-1], (60, 1))
+    assert not np.array_equal(faiss.knn(x, mu, 1)[1][:, 0], squared(x, mu).argmin(axis=1))
+    label, distance = assign(x, mu)
+    assert np.array_equal(label, squared(x, mu).argmin(axis=1))
+    assert (distance == 0).all()
 
 
 def test_price_decides_the_choice_but_is_no_part_of_the_distance() -> None:

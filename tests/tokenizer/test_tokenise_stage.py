@@ -1,22 +1,28 @@
-"""The tokenise stage on real actors: every item a SID, the same on any pool, after a death and after a kill."""
+"""The tokenise stage on real actors: every item a SID, the same on any pool, after a death and after any kill."""
 
+import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import ray
 
-from lgsid_ray.artifacts.schemas import ITEMS, embeddings
+from lgsid_ray.artifacts import Embeddings, Interactions, Inverse, Items, Sids
+from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.config import RunConfig, load
 from lgsid_ray.errors import ConfigError, GateError, StorageError
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.tokenizer import pool as pool_module
-from lgsid_ray.tokenizer.codec import Codebooks, sid_text
+from lgsid_ray.tokenizer import stage as stage_module
+from lgsid_ray.tokenizer.codec import sid_text
 from lgsid_ray.tokenizer.fit import kmeans
-from lgsid_ray.tokenizer.pool import Pool, View
-from lgsid_ray.tokenizer.stage import tokenise
+from lgsid_ray.tokenizer.pool import Pool
+from lgsid_ray.tokenizer.shard import View
+from lgsid_ray.tokenizer.spans import spans
+from lgsid_ray.tokenizer.stage import TOKENS, require_items, tokenise
+from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -42,7 +48,7 @@ def items(count: int, *, spread: float = 1.0) -> pa.Table:
         "district_filled": [False] * count,
         "split": ["train"] * count,
     }
-    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in ITEMS}, schema=ITEMS)
+    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in Items.schema}, schema=Items.schema)
 
 
 def vectors(count: int, dimension: int = 8) -> np.ndarray:
@@ -56,17 +62,16 @@ def world(folder: Path, table: pa.Table, rows: np.ndarray) -> dict[str, StageDir
     """Finished stages whose parts do not coincide."""
     catalogue, embedded = StageDir(f"{folder}/catalogue"), StageDir(f"{folder}/embed_aligned")
     for part, start in enumerate(range(0, len(table), 700)):
-        catalogue.write_table(f"items/part-{part:05d}.parquet", table.slice(start, 700))
+        Items(catalogue).write(table.slice(start, 700), f"part-{part:05d}.parquet")
     for part, start in enumerate(range(0, len(table), 450)):
-        piece = rows[start : start + 450]
-        columns = [
-            pa.array(np.arange(start, start + len(piece))),
-            table.column("item_id").slice(start, len(piece)).combine_chunks(),
-            pa.FixedSizeListArray.from_arrays(pa.array(piece.ravel()), rows.shape[1]),
-        ]
-        schema = embeddings(rows.shape[1])
-        embedded.write_table(f"embeddings/part-{part:05d}.parquet", pa.table(columns, schema.names).cast(schema))
-    return {"catalogue": catalogue, "embed_aligned": embedded}
+        keys = table.select(["item_index", "item_id"]).slice(start, 450)
+        piece = keys.append_column("embedding", column(rows[start : start + 450]))
+        Embeddings(embedded).write(piece, f"part-{part:05d}.parquet")
+    return {"catalogue": catalogue, "vectors": embedded}
+
+
+def tokens_of(out: StageDir) -> np.ndarray:
+    return Sids(out).tokens(Sids(out).count())
 
 
 @pytest.fixture(scope="module")
@@ -78,45 +83,73 @@ def config(*overrides: str) -> RunConfig:
     return load(None, ["tokenizer.sizes=[16, 12, 8]", "tokenizer.epochs=4", *overrides])
 
 
-def run(inputs: dict[str, StageDir], folder: Path, *overrides: str) -> tuple[StageDir, dict[str, object]]:
+def run(inputs: dict[str, StageDir], folder: Path, *overrides: str) -> tuple[StageDir, dict[str, Any]]:
     out = StageDir(f"{folder}/{uuid.uuid4().hex}").make()
     return out, tokenise(config(*overrides), inputs, out)
 
 
-@pytest.fixture(scope="module")
-def plain(inputs: dict[str, StageDir], tmp_path_factory: pytest.TempPathFactory) -> StageDir:
-    return run(inputs, tmp_path_factory.mktemp("plain"), "tokenizer.regulariser=0.3")[0]
-
-
 def test_every_item_has_a_sid_and_the_inverse_is_the_inverse(inputs: dict[str, StageDir], tmp_path: Path) -> None:
     out, facts = run(inputs, tmp_path)
-    sids = out.read_table("sids.parquet").to_pylist()
+    sids = Sids(out).read().to_pylist()
     assert [row["item_index"] for row in sids] == list(range(2000))
     assert [row["item_id"] for row in sids] == [f"i{row:05d}" for row in range(2000)]
     assert len({row["sid"] for row in sids}) == 2000
     assert all(row["sid"] == sid_text(row["tokens"], row["collision"]) for row in sids)
-    expected: dict[tuple[int, ...], list[str]] = {}
+    sharing: dict[tuple[int, ...], dict[int, str]] = {}
     for row in sids:
-        assert len(expected.setdefault(tuple(row["tokens"]), [])) == row["collision"]
-        expected[tuple(row["tokens"])].append(row["item_id"])
-    inverse = out.read_table("inverse.parquet").to_pylist()
+        sharing.setdefault(tuple(row["tokens"]), {})[row["collision"]] = row["item_id"]
+    expected = {tokens: [ids[rank] for rank in range(len(ids))] for tokens, ids in sharing.items()}
+    inverse = Inverse(out).read().to_pylist()
     assert {tuple(row["tokens"]): row["item_id"] for row in inverse} == expected
     assert [row["tokens"] for row in inverse] == sorted(row["tokens"] for row in inverse)
     assert facts["distinct_sids"] == len(expected)
+    assert facts["level_1"] == "features"
     metrics = out.read_json("metrics.json")
     first = np.bincount([row["tokens"][0] for row in sids], minlength=16) / 2000
     entropy = -sum(p * np.log(p) for p in first if p)
     assert metrics["levels"][0]["perplexity"] == pytest.approx(np.exp(entropy))
 
 
-def test_reconstruction_error_is_that_of_the_saved_codebooks(inputs: dict[str, StageDir], tmp_path: Path) -> None:
+def test_reconstruction_error_is_that_of_the_saved_tokenizer(inputs: dict[str, StageDir], tmp_path: Path) -> None:
     out, facts = run(inputs, tmp_path)
-    tokens = np.array(out.read_table("sids.parquet").column("tokens").to_pylist())
-    error = np.square(vectors(2000) - Codebooks.load(out).decode(tokens)).sum(axis=1).mean()
+    tokens, tokenizer = tokens_of(out), Tokenizer.load(out)
+    error = np.square(vectors(2000) - tokenizer.decode(tokens)).sum(axis=1).mean()
     assert facts["reconstruction_error"] == pytest.approx(error, rel=1e-5)
-    books = Codebooks.load(out)
     members = tokens[:, 0] == tokens[0, 0]
-    assert np.allclose(books.centres_[0][tokens[0, 0]], vectors(2000)[members].mean(axis=0), atol=1e-5)
+    assert np.allclose(tokenizer.levels[0].centres[tokens[0, 0]], vectors(2000)[members].mean(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hgit", "res_kmeans"])
+def test_a_saved_tokenizer_gives_every_item_the_sid_it_had(
+    kind: str, inputs: dict[str, StageDir], tmp_path: Path
+) -> None:
+    out, _ = run(inputs, tmp_path, f"tokenizer={{kind: {kind}, sizes: [16, 12, 8]}}")
+    tokenizer, had = Tokenizer.load(out), tokens_of(out)
+    table, rows = items(2000), vectors(2000)
+    assert np.array_equal(tokenizer.encode(table, rows), had)
+    for size in (1, 37):
+        for start in range(0, 300, size):
+            some = slice(start, start + size)
+            assert np.array_equal(tokenizer.encode(table.slice(start, size), rows[some]), had[some])
+
+
+def test_ranks_go_by_training_popularity_then_item_id(tmp_path: Path) -> None:
+    # Twins share whatever a tokenizer looks at; the table is in an order of its own.
+    twins = items(40).take(pa.array(np.tile(np.arange(40), 5)))
+    ids = [f"i{number:03d}" for number in np.random.default_rng(0).permutation(200)]
+    for name, values in (("item_index", np.arange(200)), ("item_id", ids)):
+        twins = twins.set_column(twins.column_names.index(name), name, pa.array(values))
+    folders = world(tmp_path / "w", twins, np.tile(vectors(40), (5, 1)))
+    visits = np.random.default_rng(1).integers(0, 3, 200)
+    visited = np.repeat(np.arange(200), visits)
+    split = pa.array(["train"] * len(visited))
+    log = {"item_index": visited, "item_id": [ids[i] for i in visited], "user_id": split, "label": [1.0] * len(visited)}
+    log |= {"timestamp": [None] * len(visited), "rank_split": split, "generate_split": split}
+    Interactions(folders["catalogue"]).write(pa.table(log), "part-00000.parquet")
+    out, _ = run(folders, tmp_path, "tokenizer.sizes=[16, 12]")
+    for row in Inverse(out).read().to_pylist():
+        assert len(row["item_index"]) >= 5
+        assert row["item_index"] == sorted(row["item_index"], key=lambda item: (-visits[item], ids[item]))
 
 
 def test_codebooks_see_training_items_only_and_all_items_get_a_sid(tmp_path: Path) -> None:
@@ -128,9 +161,8 @@ def test_codebooks_see_training_items_only_and_all_items_get_a_sid(tmp_path: Pat
     one, _ = run(world(tmp_path / "one", table, rows), tmp_path)
     rows[held] = rows[held][::-1]
     two, _ = run(world(tmp_path / "two", table, rows), tmp_path)
-    for before, after in zip(Codebooks.load(one).centres_, Codebooks.load(two).centres_, strict=True):
-        np.testing.assert_array_equal(before, after)
-    tokens = [np.array(out.read_table("sids.parquet").column("tokens").to_pylist()) for out in (one, two)]
+    assert one.read(FILE) == two.read(FILE)
+    tokens = [tokens_of(out) for out in (one, two)]
     assert len(tokens[0]) == 600
     assert (tokens[0][~held] == tokens[1][~held]).all()
     assert (tokens[0][held] != tokens[1][held]).any()
@@ -142,42 +174,72 @@ def test_same_seed_same_bytes_other_seed_other_sids(inputs: dict[str, StageDir],
     assert not tables[0].equals(tables[2])
 
 
-def test_the_size_of_the_pool_changes_nothing(
+def test_neither_the_pools_size_nor_the_cut_of_what_is_encoded_changes_anything(
     inputs: dict[str, StageDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_module, "SHARD_ROWS", 300)
-    tables = [
-        run(inputs, tmp_path, f"tokenizer.kmeans.actors={actors}")[0].read_table("sids.parquet") for actors in (1, 2)
-    ]
-    assert tables[0].equals(tables[1])
+    monkeypatch.setattr(stage_module, "SPAN_ROWS", 300)
+    outs = [run(inputs, tmp_path, f"tokenizer.kmeans.actors={actors}")[0] for actors in (1, 2)]
+    assert Sids(outs[0]).read().equals(Sids(outs[1]).read())
+    # Another cut, with the same tokenizer.
+    other = StageDir(f"{tmp_path}/other").make()
+    for name in (FILE, "history.json"):
+        with other.write(name) as file:
+            file.write(outs[0].read(name))
+    monkeypatch.setattr(stage_module, "SPAN_ROWS", 1999)
+    tokenise(config(), inputs, other)
+    assert Sids(outs[0]).read().equals(Sids(other).read())
+    assert Inverse(outs[0]).read().equals(Inverse(other).read())
+    # What is written, not what is fitted: without ranks, items that share tokens share the text.
+    tokenise(config("tokenizer.disambiguate=false"), inputs, other)
+    assert {sid_text(row) for row in tokens_of(other)} == set(Sids(other).read().column("sid").to_pylist())
 
 
-def test_an_actor_that_dies_is_replaced(inputs: dict[str, StageDir], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "SHARD_ROWS", 300)
-    settings = config().tokenizer
-    found = []
+def test_an_actor_that_dies_is_replaced(inputs: dict[str, StageDir]) -> None:
+    settings, found = config().tokenizer, []
     for kill in (False, True):
-        pool = Pool(inputs["catalogue"], inputs["embed_aligned"], settings.features, 0, 2)
-        view = View(True, np.sum(pool.map("moments")))
+        pool = Pool(spans(inputs["catalogue"], inputs["vectors"], 300), 2)
         if kill:
             ray.kill(pool._actors[1])
-        found.append(kmeans(pool, view, 10, settings.kmeans, 0, "level-1"))
+        found.append(kmeans(pool, View(), 10, settings.kmeans, 0, "level-1"))
         pool.close()
     assert np.array_equal(found[0], found[1])
 
 
-def test_interrupted_call_takes_up_its_codebooks(inputs: dict[str, StageDir], tmp_path: Path) -> None:
-    whole, _ = run(inputs, tmp_path)
-    torn = StageDir(f"{tmp_path}/torn").make()
-    for name in ("codebooks.safetensors", "fit-history.json"):
-        with torn.write(name) as file:
-            file.write(whole.read(name))
-    torn.write_table("sids.parquet/part-00000.parquet", pa.table({"half": [1]}))
-    tokenise(config(), inputs, torn)
-    assert torn.read_table("sids.parquet").equals(whole.read_table("sids.parquet"))
-    with torn.write("codebooks.safetensors") as file:
+def killed_after(phase: str, whole: StageDir, folder: Path) -> StageDir:
+    """What a kill leaves: phases are written one after the other, and nothing behind the one at work."""
+    torn = StageDir(f"{folder}/{uuid.uuid4().hex}")
+    shutil.copytree(whole.root, torn.root)
+    Inverse(torn).remove()
+    torn.remove("metrics.json")
+    if phase != "inverse":
+        torn.remove(f"{Sids.name}/part-00001.parquet")
+    if phase in ("encoding", "fitting"):
+        Sids(torn).remove()
+        torn.remove(f"{TOKENS}/part-00003.parquet")
+    if phase == "fitting":
+        torn.remove(FILE)  # what stands in TOKENS is another tokenizer's
+        torn.write_table(f"{TOKENS}/part-00000.parquet", pa.table({"half": [1]}))
+    return torn
+
+
+def test_a_kill_in_any_phase_leaves_what_the_next_call_goes_on_with(
+    inputs: dict[str, StageDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_module, "SPAN_ROWS", 500)
+    whole, facts = run(inputs, tmp_path)
+    for phase in ("fitting", "encoding", "sids", "inverse"):
+        torn = killed_after(phase, whole, tmp_path)
+        kept = [] if phase == "fitting" else [FILE, f"{TOKENS}/part-00001.parquet"]
+        written = {name: torn.fs.modified(torn.path(name)) for name in kept}
+        assert tokenise(config(), inputs, torn) == facts
+        for name in (FILE, "history.json", "metrics.json"):
+            assert torn.read(name) == whole.read(name), (phase, name)
+        for table in (Sids, Inverse):
+            assert table(torn).read().equals(table(whole).read()), (phase, table)
+        assert {name: torn.fs.modified(torn.path(name)) for name in kept} == written
+    with torn.write(FILE) as file:
         file.write(b"torn")
-    with pytest.raises(StorageError, match=r"codebooks\.safetensors is corrupt.*delete"):
+    with pytest.raises(StorageError, match=r"tokenizer\.safetensors is corrupt.*delete"):
         tokenise(config(), inputs, torn)
 
 
@@ -191,40 +253,29 @@ def test_training_never_ends_worse_and_the_regulariser_evens_usage(inputs: dict[
     assert kl[0] < kl[1]
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        "tokenizer.method=res_kmeans",
-        "tokenizer.features.admin=3",
-        "tokenizer.features.geo=0",
-        "tokenizer.features.category=3",
-        "tokenizer.features.brand=3",
-        "tokenizer.features.ids=scaled",
-        "tokenizer.features.projection=3",
-        "tokenizer.kmeans.method=minibatch",
-        "tokenizer.kmeans.iterations=1",
-        "tokenizer.kmeans.balanced=true",
-        "tokenizer.kmeans.tolerance=0.5",
-        "tokenizer.regulariser=1.0",
-        "tokenizer.usage=hard",
-        "tokenizer.temperature=5",
-        "tokenizer.batch_rows=500",
-        "tokenizer.learning_rate=0.1",
-        "tokenizer.epochs=0",
-        "tokenizer.disambiguate=false",
-        "tokenizer.sizes=[16, 12]",
-    ],
-)
-def test_every_knob_does_something(inputs: dict[str, StageDir], plain: StageDir, tmp_path: Path, override: str) -> None:
-    other = run(inputs, tmp_path, "tokenizer.regulariser=0.3", "tokenizer.kmeans.actors=1", override)[0]
-    assert plain.read("codebooks.safetensors") != other.read("codebooks.safetensors") or not plain.read_table(
-        "sids.parquet"
-    ).equals(other.read_table("sids.parquet"))
-
-
 def test_more_clusters_than_items(inputs: dict[str, StageDir], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tokenizer\.sizes.*5000 clusters for 2000 training items"):
         run(inputs, tmp_path, "tokenizer.sizes=[5000, 4]")
+    with pytest.raises(ConfigError, match=r"16 clusters for 15 training items; choose sizes of at most 15"):
+        require_items(config(), {"item_splits": {"train": 15, "held_place": 90}})
+    require_items(config(), {"item_splits": {"train": 16}})
+
+
+def test_a_catalogue_without_places_has_sids_of_content_alone(tmp_path: Path) -> None:
+    table = items(400)
+    for name in ("province", "city", "district", "lat", "lon"):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.nulls(400, table.schema.field(name).type))
+    out, facts = run(world(tmp_path / "w", table, vectors(400)), tmp_path)
+    assert facts["level_1"] == "embeddings"
+    assert facts["items"] == Sids(out).count() == 400
+    assert np.array_equal(Tokenizer.load(out).encode(None, vectors(400)), tokens_of(out))
+
+
+def test_embeddings_of_another_catalogue_are_refused(inputs: dict[str, StageDir], tmp_path: Path) -> None:
+    other = world(tmp_path / "w", items(300), vectors(300))
+    with pytest.raises(StorageError, match="do not belong together: 2000 items, 300 embeddings"):
+        run({**inputs, "vectors": other["vectors"]}, tmp_path)
 
 
 def test_all_items_alike_is_refused_as_collapse(tmp_path: Path) -> None:
@@ -236,9 +287,9 @@ def test_all_items_alike_is_refused_as_collapse(tmp_path: Path) -> None:
         run(alike, tmp_path, "tokenizer.min_usage=0.2")
     out, facts = run(alike, tmp_path, "tokenizer.min_usage=0")
     assert facts["distinct_sids"] == 1
-    assert len(set(out.read_table("sids.parquet").column("sid").to_pylist())) == 300
+    assert len(set(Sids(out).read().column("sid").to_pylist())) == 300
 
 
 def test_one_item(tmp_path: Path) -> None:
     out, _ = run(world(tmp_path / "w", items(1), vectors(1)), tmp_path, "tokenizer.sizes=[1, 1]")
-    assert out.read_table("sids.parquet").column("sid").to_pylist() == ["<a_0><b_0>"]
+    assert Sids(out).read().column("sid").to_pylist() == ["<a_0><b_0>"]

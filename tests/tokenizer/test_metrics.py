@@ -1,4 +1,4 @@
-"""Usage, perplexity, divergence and collisions on known answers and against loops."""
+"""Usage, perplexity, divergence, collisions and reconstruction on known answers and against loops."""
 
 from collections import Counter
 
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lgsid_ray.tokenizer.metrics import collision_metrics, collision_ranks, level_metrics
+from lgsid_ray.tokenizer.levels import on_embeddings
+from lgsid_ray.tokenizer.metrics import Errors, collision_metrics, level_metrics, tokenizer_metrics
 
 
 @pytest.mark.parametrize(
@@ -37,16 +38,6 @@ def test_perplexity_is_that_of_the_whole_set_not_a_mean_over_batches() -> None:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
-def test_collision_ranks_against_a_loop(codes: list[int]) -> None:
-    seen: Counter[int] = Counter()
-    expected = []
-    for code in codes:
-        expected.append(seen[code])
-        seen[code] += 1
-    assert collision_ranks(np.array(codes)).tolist() == expected
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
 def test_collision_metrics_against_a_loop(codes: list[int]) -> None:
     held = Counter(codes)
     found = collision_metrics(np.array(codes))
@@ -55,7 +46,6 @@ def test_collision_metrics_against_a_loop(codes: list[int]) -> None:
     assert found["collision_rate"] == pytest.approx(sum(held[code] > 1 for code in codes) / len(codes))
     assert found["sid_collision_rate"] == pytest.approx(sum(count > 1 for count in held.values()) / len(held))
     assert found["max_items_per_sid"] == max(held.values())
-    assert found["max_items_per_sid"] == collision_ranks(np.array(codes)).max() + 1
 
 
 def test_collisions_on_known_answers() -> None:
@@ -67,3 +57,29 @@ def test_collisions_on_known_answers() -> None:
         "sid_collision_rate": pytest.approx(1 / 3),
         "max_items_per_sid": 3,
     }
+
+
+def test_errors_of_parts_add_up_and_are_relative_to_the_variance() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = (3 + rng.standard_normal((90, 4))).astype(np.float32)
+    levels = [on_embeddings(rng.standard_normal((size, 4)).astype(np.float32)) for size in (5, 3)]
+    tokens = np.stack([rng.integers(0, 5, 90), rng.integers(0, 3, 90)], axis=1).astype(np.int32)
+    cuts = [slice(0, 1), slice(1, 50), slice(50, 90)]
+    errors = np.sum([Errors.of(levels, embeddings[cut], tokens[cut]) for cut in cuts])
+    found = tokenizer_metrics([5, 3], tokens, Errors(**errors.as_json()))
+    rest = embeddings - levels[0].centres[tokens[:, 0]]
+    variance = np.square(embeddings - embeddings.mean(axis=0)).sum()
+    assert found["levels"][0]["relative_error"] == pytest.approx(np.square(rest).sum() / variance, rel=1e-5)
+    rest = rest - levels[1].centres[tokens[:, 1]]
+    assert found["relative_error"] == pytest.approx(np.square(rest).sum() / variance, rel=1e-5)
+    assert found["reconstruction_error"] == pytest.approx(np.square(rest).sum(axis=1).mean(), rel=1e-5)
+    assert [level["size"] for level in found["levels"]] == [5, 3]
+    assert found["distinct_sids"] == len({tuple(row) for row in tokens.tolist()})
+
+
+def test_embeddings_that_are_all_alike_have_no_relative_error() -> None:
+    level = on_embeddings(np.zeros((1, 2), np.float32))
+    tokens = np.zeros((4, 1), np.int32)
+    assert (
+        tokenizer_metrics([1], tokens, Errors.of([level], np.zeros((4, 2), np.float32), tokens))["relative_error"] == 0
+    )

@@ -1,0 +1,125 @@
+"""A shard: a run of items that one actor holds in memory, and what fitting asks of it. No Ray here."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import torch
+
+from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.artifacts.items import trains
+from lgsid_ray.config.tokenizer import FeatureConfig
+from lgsid_ray.draws import random_bits, unit
+from lgsid_ray.tokenizer.features import COLUMNS, Moments, Transform, moments, raw_features
+from lgsid_ray.tokenizer.kmeans import Sums, assign, cluster_sums, statistics
+from lgsid_ray.tokenizer.levels import Level, Space, walk
+from lgsid_ray.tokenizer.residual import Gradient, gradient
+from lgsid_ray.tokenizer.spans import Span
+
+
+@dataclass(frozen=True)
+class View:
+    """Which vectors of an item a call works on; a function of the stored tables, so that it can be made again.
+
+    Attributes:
+        space: composite features, or what the levels in front leave of embeddings (Eq 12).
+        levels: those in front. transform: to the features that `space` or one of them reads.
+    """
+
+    space: Space = "embeddings"
+    levels: tuple[Level, ...] = ()
+    transform: Transform | None = None
+
+
+class Shards(Protocol):
+    """Shards of all items, wherever they are."""
+
+    trained: int
+    """Training items in all of them."""
+
+    def map(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every shard; results in the order of the shards."""
+
+
+class Shard:
+    """The training items of a run: embeddings, and raw features where they are asked for, read once."""
+
+    def __init__(self, span: Span) -> None:
+        torch.set_num_threads(1)  # the pool is the parallelism
+        faiss.omp_set_num_threads(1)
+        self._span, self._train = span, trains(span.read_items(["split"]))
+        self._numbers = span.start + np.flatnonzero(self._train)
+        self.embeddings = span.read_embeddings()[self._train]
+        self._raw: tuple[Any, Float32] | None = None
+        self._kept: tuple[Any, Float32] | None = None
+
+    def count(self) -> int:
+        """Training items."""
+        return len(self._numbers)
+
+    def raw(self, config: FeatureConfig, seed: int) -> Float32:
+        """(n, width) features before standardisation."""
+        if self._raw is None or self._raw[0] != (config, seed):
+            items = self._span.read_items(list(COLUMNS)).filter(pa.array(self._train))
+            self._raw = ((config, seed), raw_features(items, config, seed))
+        return self._raw[1]
+
+    def moments(self, config: FeatureConfig, seed: int) -> Moments:
+        """Sums of the raw features."""
+        return moments(self.raw(config, seed))
+
+    def rows(self, view: View) -> Float32:
+        """(n, width) vectors in a view; the last is kept, since iterations ask for it again."""
+        key = (view.space, *((level.space, level.codebook.tobytes(), level.centres.tobytes()) for level in view.levels))
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, self._make(view))
+        return self._kept[1]
+
+    def _make(self, view: View) -> Float32:
+        features, transform = None, view.transform
+        if transform is not None:
+            features = transform.standardise(self.raw(transform.config, transform.seed))
+        if view.space == "features":
+            assert features is not None
+            return features
+        left = self.embeddings
+        for _, after in walk(view.levels, self.embeddings, features):
+            left = after
+        return left
+
+    def _draws(self, seed: int, stream: str) -> Float64:
+        """One number per item, by its item_index alone."""
+        return unit(random_bits(seed, stream, self._numbers))
+
+    def pick(self, view: View, stream: str, seed: int, count: int, total: int) -> Float32:
+        """About count/total of the rows, by a draw on the item's number alone."""
+        return self.rows(view)[self._draws(seed, stream) < count / total]
+
+    def statistics(
+        self, view: View, centroids: Float32, price: Float32 | None, far: int, batch: float, tag: str
+    ) -> Sums:
+        """Sums and counts under `centroids`; of a seeded share `batch` of the rows where that is below 1."""
+        return statistics(self._batch(view, batch, tag), centroids, price, far)
+
+    def oversample(self, view: View, chosen: Float32, rate: float, seed: int, tag: str) -> Float32:
+        """Rows drawn with probability rate · d², d² to the nearest row chosen so far (a round of k-means||)."""
+        rows = self.rows(view)
+        distance = assign(rows, chosen)[1]
+        return rows[self._draws(seed, tag) < rate * distance]
+
+    def embedding_sums(self, view: View, centroids: Float32) -> tuple[Float64, Int64]:
+        """Sums of the embeddings, and counts, of each cluster of `view` (the centres of a level on features)."""
+        label, _ = assign(self.rows(view), centroids)
+        return cluster_sums(self.embeddings, label, len(centroids)), np.bincount(label, minlength=len(centroids))
+
+    def gradient(
+        self, view: View, codebooks: list[Float32], slopes: Any, temperatures: list[float], batch: float, tag: str
+    ) -> Gradient:
+        """This shard's share of a gradient step on the residual levels."""
+        return gradient(self._batch(view, batch, tag), codebooks, slopes, temperatures)
+
+    def _batch(self, view: View, share: float, tag: str) -> Float32:
+        rows = self.rows(view)
+        return rows[self._draws(0, tag) < share] if share < 1 else rows

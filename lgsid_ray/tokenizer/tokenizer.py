@@ -1,0 +1,158 @@
+"""A fitted tokenizer: transform and levels, saved and loaded together; from items to tokens and back."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from lgsid_ray.arrays import Float32, Int32
+from lgsid_ray.config.tokenizer import FeatureConfig
+from lgsid_ray.errors import InputError, StorageError
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.tokenizer.features import Moments, Transform
+from lgsid_ray.tokenizer.levels import ASSIGNERS, Level, walk
+
+FILE = "tokenizer.safetensors"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Everything that an item's tokens depend on beside the item: the same item has the same tokens, to the bit.
+
+    Attributes:
+        kind: of the registry.
+        levels: in the order of the tokens.
+        transform: from items to features; None where no level reads them.
+    """
+
+    kind: str
+    levels: tuple[Level, ...]
+    transform: Transform | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Of the embeddings."""
+        return self.levels[0].centres.shape[1]
+
+    def encode(self, items: pa.Table | None, embeddings: Float32) -> Int32:
+        """(n, L) tokens of n items, whatever else is in the batch (Eq 10-12).
+
+        Args:
+            items: the catalogue's columns (see `features.COLUMNS`); not read, and may be None, where level 1 works on
+                embeddings.
+            embeddings: (n, d) of the same items, by the model whose embeddings the tokenizer was fitted to.
+
+        Raises:
+            InputError: items and embeddings do not fit each other or the tokenizer.
+        """
+        embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.dimension:
+            raise InputError(f"embeddings of shape {embeddings.shape}: this tokenizer takes (items, {self.dimension})")
+        features = None
+        if self.transform is not None:
+            if items is None or len(items) != len(embeddings):
+                told = "no items" if items is None else f"{len(items)} items"
+                raise InputError(f"{told} for {len(embeddings)} embeddings: this tokenizer reads both, row by row")
+            features = self.transform(items)
+        tokens = np.empty((len(embeddings), len(self.levels)), dtype=np.int32)
+        for number, (label, _) in enumerate(walk(self.levels, embeddings, features)):
+            tokens[:, number] = label
+        return tokens
+
+    def decode(self, tokens: Int32) -> Float32:
+        """(n, d) reconstructed embeddings of (n, L) tokens: the sum of the chosen centres."""
+        return np.asarray(sum(level.centres[tokens[:, number]] for number, level in enumerate(self.levels)))
+
+    def save(self, where: StageDir | str | Path) -> None:
+        """Write tokenizer.safetensors into a folder, or a file whose name ends in .safetensors."""
+        tensors: dict[str, np.ndarray] = {}
+        for number, level in enumerate(self.levels, start=1):
+            tensors[f"level_{number}.centres"] = level.centres
+            if level.codebook is not level.centres:
+                tensors[f"level_{number}.codebook"] = level.codebook
+        if self.transform is not None:
+            tensors["moments.total"] = self.transform.moments.total
+            tensors["moments.square"] = self.transform.moments.square
+        # safetensors writes memory as it lies, whatever the order of the axes.
+        packed = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        header = {**self._facts(), "digest": _digest(packed)}
+        folder, name = _place(where)
+        with folder.write(name) as file:
+            file.write(save(packed, {"tokenizer": json.dumps(header)}))
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "kind": self.kind,
+            "levels": [{"space": x.space, "metric": x.metric, "assigner": x.assigner} for x in self.levels],
+        }
+        if self.transform is not None:
+            config, moments = self.transform.config, self.transform.moments
+            facts["transform"] = {
+                "features": config.model_dump(mode="json"),
+                "seed": self.transform.seed,
+                "count": moments.count,
+            }
+        return facts
+
+    @classmethod
+    def load(cls, where: StageDir | str | Path) -> "Tokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            StorageError: missing, corrupt or incomplete, or of a kind that this version does not know.
+        """
+        folder, name = _place(where)
+        content = folder.read(name)
+        try:
+            tensors = load(content)
+            header = _header(content)
+            if header["digest"] != _digest(tensors):
+                raise ValueError("its numbers are not those that were written")
+            return cls._of(header, tensors)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            path = folder.path(name)
+            raise StorageError(f"{path} is corrupt ({error}); delete {folder.root} and run again") from None
+
+    @classmethod
+    def _of(cls, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "Tokenizer":
+        levels = []
+        for number, how in enumerate(header["levels"], start=1):
+            centres = tensors[f"level_{number}.centres"]
+            codebook = tensors.get(f"level_{number}.codebook", centres)
+            if (how["assigner"], how["metric"]) not in ASSIGNERS:
+                raise ValueError(f"assigner {how['assigner']} by {how['metric']} is not known to this version")
+            levels.append(Level(how["space"], codebook, centres, how["metric"], how["assigner"]))
+        transform = None
+        if told := header.get("transform"):
+            moments = Moments(told["count"], tensors["moments.total"], tensors["moments.square"])
+            transform = Transform(FeatureConfig.model_validate(told["features"]), told["seed"], moments)
+        return cls(header["kind"], tuple(levels), transform)
+
+
+def _place(where: StageDir | str | Path) -> tuple[StageDir, str]:
+    if isinstance(where, StageDir):
+        return where, FILE
+    folder, _, name = str(where).rpartition("/")
+    return (StageDir(folder or "."), name) if name.endswith(".safetensors") else (StageDir(str(where)), FILE)
+
+
+def _header(content: bytes) -> Any:
+    """What `save` has put beside the tensors: safetensors reads it from files on a local disk only."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["tokenizer"])
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """Of names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tensor.shape} ".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,47 @@
+"""The section `tokenizer`: a union by kind, whose refusals name the key as the user wrote it."""
+
+import pytest
+
+from lgsid_ray.config import load, to_yaml
+from lgsid_ray.config.tokenizer import HgitConfig, ResKMeansConfig
+from lgsid_ray.errors import ConfigError
+
+
+def test_without_a_kind_it_is_hgit() -> None:
+    assert load(None).tokenizer == HgitConfig()
+    assert load(None, ["tokenizer.sizes=[8, 4]"]).tokenizer == HgitConfig(sizes=[8, 4])
+    assert load(None, ["tokenizer.kind=res_kmeans"]).tokenizer == ResKMeansConfig()
+
+
+@pytest.mark.parametrize("kind", ["hgit", "res_kmeans"])
+def test_what_is_printed_reads_back(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    config = load(None, [f"tokenizer.kind={kind}", "tokenizer.kmeans.iterations=3"])
+    file = tmp_path_factory.mktemp("config") / "config.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    assert load(str(file)) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["tokenizer.size=[8]"], r"tokenizer\.size: unknown key; did you mean sizes\?"),
+        (["tokenizer.kind=res_kmeans", "tokenizer.regulariser=1"], r"tokenizer\.regulariser: unknown key; `lgsid"),
+        (["tokenizer.kmeans.actor=1"], r"tokenizer\.kmeans\.actor: unknown key; did you mean actors\?"),
+        (["tokenizer.features.geohash_precision=13"], r"tokenizer\.features\.geohash_precision: .*12"),
+        (["tokenizer.sizes=[4, a]"], r"tokenizer\.sizes\.1: "),
+        (["tokenizer.sizes=[4294967296, 4294967296]"], "tokenizer: sizes .* span 2\\^63"),
+        (["tokenizer.kind=rq"], "tokenizer: .*'hgit', 'res_kmeans'"),
+        (["tokenizer.name=A/b"], r"tokenizer\.name: "),
+        (["tokenizer=hgit"], "tokenizer: "),
+    ],
+)
+def test_refusals_name_the_key(overrides: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(None, overrides)
+
+
+def test_a_name_tells_two_of_a_kind_apart_and_is_no_part_of_what_they_are() -> None:
+    plain, named = HgitConfig(), HgitConfig(name="hgit-wide")
+    assert (plain.label, named.label) == ("hgit", "hgit-wide")
+    assert plain.identity() == named.identity()
+    assert plain.identity() != HgitConfig(epochs=1).identity()
