@@ -19,7 +19,7 @@ class RewardModel(nn.Module):
     Args:
         dimension: of the embeddings.
         hidden: width.
-        kind: `single`, the paper's MLP(E_i^j), which can only learn where the content hints at the place; `pair`,
+        kind: `single`, the paper's MLP(E_i^j), which can only learn where the content hints at the location; `pair`,
             MLP([E_i, E_i^j, E_i ⊙ E_i^j, |E_i - E_i^j|]), which compares with the anchor.
     """
 

@@ -1,6 +1,6 @@
 """Negatives of one cell's anchors, as a table: by exact neighbour rank, or uniformly (Eq 1).
 
-Both see the rest of the world only through `load(cell)`, which fetches another cell's items when they matter.
+Both see the rest of the map only through `load(cell)`, which fetches another cell's items when they matter.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The sampling stage: negatives with the anchor's content and another location (Eq 1), distributed over cells.
+"""The sampling stage: which items lend their location to each anchor's content (Eq 1), distributed over cells.
 
 The items are laid out over cells (geo/layout.py); then one task per cell finds exact neighbour ranks over the
 cell and its halo, draws negatives, and writes one output part. There is no neighbour table anywhere.

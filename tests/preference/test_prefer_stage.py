@@ -176,6 +176,20 @@ def test_one_district_is_refused(home):
         run(Data(home, log=False, towns=1), home)
 
 
+def test_items_of_an_unknown_district_are_in_no_triple(home):
+    data = Data(home)
+    whole = Items(data.catalogue).read()
+    unknown = np.arange(ITEMS) % 5 == 0
+    for level in ("district", "province"):
+        labels = pa.array(np.where(unknown, None, whole.column(level).to_numpy()), pa.string())
+        Items(data.catalogue).remove()
+        Items(data.catalogue).write(whole.set_column(whole.column_names.index(level), level, labels), "p.parquet")
+        facts, table = run(data, home, level, triples=700, hard=0.3, content=0.3, neighbour=0.3)
+        assert facts["triples"] == 700
+        for role in ("anchor", "positive", "negative"):
+            assert not unknown[table.column(role).to_numpy()].any()
+
+
 def test_every_field_has_an_effect(home):
     data = Data(home)
     _, base = run(data, home, "base", triples=300)
