@@ -54,7 +54,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}, target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
 def test_the_files_that_a_page_names_exist(page: Path) -> None:
     named = set(
         re.findall(r"\b(?:lgsid_ray|tests|docs|jobs|configs|cluster|benchmarks)/[\w/.-]+\.\w+", page.read_text())
