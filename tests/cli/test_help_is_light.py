@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-HEAVY = {"faiss", "pandas", "peft", "plotly", "ray", "scipy", "sklearn", "torch", "transformers"}
+HEAVY = {"faiss", "numpy", "pandas", "peft", "plotly", "pyarrow", "ray", "scipy", "sklearn", "torch", "transformers"}
 
 PROBE = """
 import json, sys
