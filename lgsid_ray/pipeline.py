@@ -42,7 +42,7 @@ class Entry:
 
 
 def _same(*names: str) -> dict[str, str]:
-    """Inputs that play the part that their name says."""
+    """Inputs whose role is their name."""
     return {name: name for name in names}
 
 

@@ -17,7 +17,7 @@ PACKAGE = "lgsid_ray"
 ROOT = Path(__file__).parents[1]
 HOW = ("cli", "studies", "pipeline", "config", "errors", "execution")
 """Storeys that are left out: a configuration's values count themselves, in the stages that read them."""
-WHAT = ("execution.train",)
+WHAT = ("execution.engine", "execution.train")
 """Modules in them that do decide: how weights are updated."""
 SHOWN = 4
 """Changes that one line names."""
@@ -56,7 +56,7 @@ def changes(before: Identity, now: Identity) -> str:
     if before["sources"] != now["sources"]:
         told.append("source files")
     told += [f"code of {module}" for module in _differing(before["code"], now["code"])]
-    told += [f"result of {part}" for part in _differing(before["inputs"], now["inputs"])]
+    told += [f"result of {role}" for role in _differing(before["inputs"], now["inputs"])]
     rest = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
     return ", ".join(told[:SHOWN]) + rest
 

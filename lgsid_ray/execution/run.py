@@ -42,7 +42,7 @@ class Manifest(BaseModel):
     cell: dict[str, Any] | None
     seed: int | None
     inputs: dict[str, str]
-    """Part → fingerprint."""
+    """Role → fingerprint."""
     sources: list[str]
     code: dict[str, str]
     """Module → digest."""
@@ -74,7 +74,7 @@ class Run:
                 "config": {name: getattr(self.config, name).identity() for name in stage.sections},
                 "cell": stage.cell.identity() if stage.cell else None,
                 "seed": self.config.seed if stage.seeded else None,
-                "inputs": {part: self.fingerprint(name) for part, name in stage.inputs.items()},
+                "inputs": {role: self.fingerprint(name) for role, name in stage.inputs.items()},
                 "sources": function_of(stage.sources)(self.config) if stage.sources else [],
                 "code": code_of(stage.function),
             }
@@ -152,7 +152,7 @@ class Run:
             self.log(f"{stage.name}: done in {seconds:.0f} s, peak {memory.peak_mb / 1024:.1f} GiB")
 
     def _cell(self, stage: Stage) -> Cell:
-        inputs = {part: self.directory(name) for part, name in stage.inputs.items()}
+        inputs = {role: self.directory(name) for role, name in stage.inputs.items()}
         return Cell(stage.name, stage.cell, inputs, self.directory(stage.name))
 
     def _finished(self, stage_name: str) -> Manifest:

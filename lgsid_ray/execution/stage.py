@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # pyarrow and fsspec are heavy for a table of names
 Facts = dict[str, Any]
 """What a stage tells about itself: row counts and figures, JSON values only."""
 Inputs = Mapping[str, "StageDir"]
-"""The finished stages that a stage reads, by the part they play for it."""
+"""The finished stages that a stage reads, by the role they play for it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Stage:
     sections: tuple[str, ...]
     """The configuration sections it may read; reading another raises."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Part → name of the stage that plays it."""
+    """Role → name of the stage that plays it."""
     seeded: bool = True
     """False: the result does not depend on the run's seed, which it may not read; runs with other seeds share it."""
     sources: str | None = None
