@@ -33,6 +33,7 @@ def lgsid(out: str, stage: str = "tokenise", overrides: list[str] = OVERRIDES) -
         command += ["--set", override]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "core_worker.cc" not in done.stderr  # what Ray itself says in red of its own actors
     return done.stdout
 
 
