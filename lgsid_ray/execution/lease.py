@@ -41,7 +41,7 @@ class Pace:
     pause: Callable[[float], None] = time.sleep
 
 
-class Held(Protocol):
+class Lease(Protocol):
     """The right to write a stage's folder."""
 
     def check(self) -> None:
@@ -49,7 +49,7 @@ class Held(Protocol):
 
 
 @contextmanager
-def hold(folder: StageDir, log: Callable[[str], None], pace: Pace = Pace()) -> Iterator[Held]:
+def hold(folder: StageDir, log: Callable[[str], None], pace: Pace = Pace()) -> Iterator[Lease]:
     """Be the folder's only writer for the block; where another process is, wait for it and say so.
 
     Raises:
@@ -59,7 +59,7 @@ def hold(folder: StageDir, log: Callable[[str], None], pace: Pace = Pace()) -> I
         with _locked(folder, log):
             yield _Lock()
         return
-    lease = _Lease(folder, log, pace)
+    lease = _ObjectLease(folder, log, pace)
     lease.acquire()
     try:
         yield lease
@@ -83,7 +83,7 @@ def _locked(folder: StageDir, log: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-class _Lease:
+class _ObjectLease:
     """A numbered object that its holder keeps changing; the highest number is the one that counts."""
 
     def __init__(self, folder: StageDir, log: Callable[[str], None], pace: Pace) -> None:
