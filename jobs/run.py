@@ -6,7 +6,7 @@ ray job submit --working-dir . -- python jobs/run.py sample --config configs/pro
 
 import sys
 
-from lgsid_ray.cli import app
+from lgsid_ray.cli.app import app
 
 if __name__ == "__main__":
     given = sys.argv[1:]

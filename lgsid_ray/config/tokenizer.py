@@ -42,7 +42,7 @@ class TokenizerConfig(Section):
     """`hgit`: level 1 from composite features, learnable residual levels; `res_kmeans`: plain residual K-Means."""
     sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 32, 32], min_length=1, max_length=8)
     """Codebook size per level; L is their number."""
-    embeddings: Literal["aligned", "origin"] = "aligned"
+    embeddings: Literal["auto", "aligned", "origin"] = "auto"
     features: FeatureConfig = Field(default_factory=FeatureConfig)
     kmeans: KMeansConfig = Field(default_factory=KMeansConfig)
     regulariser: float = Field(default=0.05, ge=0)

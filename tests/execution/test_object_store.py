@@ -10,7 +10,7 @@ import pytest
 
 from lgsid_ray.config import load
 from lgsid_ray.execution.run import Run
-from lgsid_ray.pipeline import needed, plan
+from lgsid_ray.pipeline import standing
 
 pytestmark = pytest.mark.ray
 
@@ -44,9 +44,8 @@ def test_run_in_an_object_store_equals_a_local_one(bucket: str, tmp_path: object
     tables = []
     for uri in (f"{bucket}/run", f"{tmp_path}/run"):
         run = Run(uri, load(None, OVERRIDES))
-        for stage in needed(run.config, "tokenise"):
-            run.fingerprint(stage)
-        tables.append(run.directory("tokenise").read_table("sids.parquet"))
+        standing(run, "tokenise")
+        tables.append(run.directory("tokenise/hgit").read_table("sids.parquet"))
     assert tables[0].num_rows == 240
     assert tables[0].equals(tables[1])
 
@@ -73,7 +72,7 @@ def test_rejects_of_every_step_are_counted_in_an_object_store(bucket: str, tmp_p
     ]
     lgsid(f"{bucket}/bad", "catalogue", overrides)
     run = Run(f"{bucket}/bad", load(None, overrides))
-    run.fingerprint(plan(run.config)[0])
+    standing(run, "catalogue")
     rows = run.directory("catalogue").read_table("quarantine.parquet").to_pylist()
     assert sorted((row["table"], row["row"]) for row in rows) == [
         ("interactions", 41),
