@@ -107,7 +107,7 @@ class Run:
             self.identity(stage)
         with ExitStack() as held:
             missing: list[tuple[Stage, Lease]] = []
-            for stage in stages:
+            for stage in sorted(stages, key=lambda stage: stage.name):  # one order for all: nobody waits in a ring
                 out = self.directory(stage.name)
                 done, left = out.exists(MANIFEST), out.exists(SCRATCH)
                 if not done or left:
