@@ -120,7 +120,7 @@ class Run:
                     out.remove(SCRATCH)  # what a kill right after the manifest has left
                 self.log(f"{stage.name}: up to date ({self.fingerprint(stage.name)}), skipped")
             if missing:
-                self._compute(missing)
+                self._compute(sorted(missing, key=lambda pair: stages.index(pair[0])))
         return [self._finished(stage.name) for stage in stages]
 
     def _compute(self, missing: list[tuple[Stage, Lease]]) -> None:
