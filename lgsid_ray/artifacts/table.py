@@ -151,8 +151,8 @@ def lists(rows: np.ndarray, kind: pa.DataType) -> pa.ListArray:
 
 
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """(n, width) entries of a column of lists that are all of one length."""
+    """(n, width) entries of a column of lists that are all of one length; no rows: the width of the type, or 0."""
     flat = column.combine_chunks().flatten()
-    fixed = pa.types.is_fixed_size_list(column.type)
-    width = column.type.list_size if fixed else len(flat) // max(len(column), 1)
+    fixed = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
+    width = len(flat) // len(column) if len(column) else fixed
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(column), width)

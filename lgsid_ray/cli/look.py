@@ -14,7 +14,7 @@ from lgsid_ray.errors import StorageError
 INPUT = {
     "item_id": "text or a whole number",
     "name": "text",
-    "lat": "degrees; a catalogue without coordinates has neither, and nothing is aligned",
+    "lat": "degrees; with lon or not at all: a catalogue without coordinates is not aligned",
     "lon": "degrees; likewise",
     "brand": "text",
     "category_1": "text",

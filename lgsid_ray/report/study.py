@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from lgsid_ray.report.markup import Markup, caption, join, section, table, tag
+from lgsid_ray.report.markup import Markup, caption, section, table, tag
 from lgsid_ray.report.page import page
 
 
@@ -19,4 +19,4 @@ def study_page(
     if failed:
         parts += [tag("h3", "Without figures"), table(["run", "why"], list(failed.items()), text_columns=2)]
     head = Markup(f"<header>{tag('h1', title)}</header>")
-    return page(title, head, {"table": "Table"}, [join([section("table", title, *parts)])])
+    return page(title, head, {"table": section("table", "Table", *parts)}, {"table": "Table"})
