@@ -14,8 +14,8 @@ from scipy.spatial import cKDTree
 from sklearn.neighbors import BallTree
 
 from lgsid_ray.geo.distance import EARTH_RADIUS_KM, chord_to_km
-from lgsid_ray.geo.neighbours import nearest_places
-from lgsid_ray.geo.points import place_degrees, place_keys, place_xyz
+from lgsid_ray.geo.neighbours import nearest_points
+from lgsid_ray.geo.points import point_degrees, point_keys, point_xyz
 
 
 def towns(points: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,12 +30,12 @@ def towns(points: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def ours(keys: np.ndarray, queries: np.ndarray, ranks: int) -> np.ndarray:
     """Distances in km, (queries, ranks)."""
-    return chord_to_km(nearest_places(cKDTree(place_xyz(keys)), keys, queries, ranks)[1])
+    return chord_to_km(nearest_points(cKDTree(point_xyz(keys)), keys, queries, ranks)[1])
 
 
 def ball_tree(keys: np.ndarray, queries: np.ndarray, ranks: int) -> np.ndarray:
     """The same by scikit-learn; its first neighbour is the point itself."""
-    radians = np.radians(np.stack(place_degrees(keys), axis=1))
+    radians = np.radians(np.stack(point_degrees(keys), axis=1))
     tree = BallTree(radians, metric="haversine")
     return tree.query(radians[queries], k=ranks + 1)[0][:, 1:] * EARTH_RADIUS_KM
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    keys = np.unique(place_keys(*towns(args.points, 0)))
+    keys = np.unique(point_keys(*towns(args.points, 0)))
     queries = np.random.default_rng(1).choice(len(keys), args.queries, replace=False)
     ratios, difference = [], 0.0
     for number in range(args.rounds + 1):  # the first round warms up
@@ -62,7 +62,7 @@ def main() -> None:
             ratios.append(seconds[1] / seconds[0])
             print(f"round {number}: ours {seconds[0]:.3f} s, BallTree {seconds[1]:.3f} s")
     print(
-        f"{len(keys)} places, {args.queries} queries, {args.ranks} ranks: BallTree takes {np.median(ratios):.1f} x our "
+        f"{len(keys)} points, {args.queries} queries, {args.ranks} ranks: BallTree takes {np.median(ratios):.1f} x our "
         f"time (range {min(ratios):.1f}-{max(ratios):.1f}); largest difference {difference * 1e6:.2f} mm"
     )
 

@@ -1,11 +1,13 @@
-"""The whole path as a Ray job.
+"""The command line as a Ray job: the whole path, or the command that is named first, a stage for example.
 
 ray job submit --working-dir . -- python jobs/run.py --config configs/production.yaml --out s3://bucket/run
+ray job submit --working-dir . -- python jobs/run.py sample --config configs/production.yaml --out s3://bucket/run
 """
 
 import sys
 
-from lgsid_ray.cli import app
+from lgsid_ray.cli.app import app
 
 if __name__ == "__main__":
-    app(["run", *sys.argv[1:]])
+    given = sys.argv[1:]
+    app(given if given and not given[0].startswith("-") else ["run", *given])

@@ -1,127 +1,229 @@
-"""The stages of a run, in order: which room computes what, from which sections and which earlier stages."""
+"""The stages of a run, declared once: which room computes what, from which sections and which earlier stages.
 
-from lgsid_ray.align.stage import align, reward
-from lgsid_ray.catalog.stage import catalogue, source_identities
+The plan, `lgsid --help`, `lgsid status`, job names and docs all read this table. It imports no room: a stage's function
+is found by name when it runs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
 from lgsid_ray.config import RunConfig
-from lgsid_ray.encoder.stage import embed, embed_aligned, embed_content, embed_lists, weights
+from lgsid_ray.config.recommend import GenerateCell, RankCell
 from lgsid_ray.errors import ConfigError
-from lgsid_ray.evaluate.stage import evaluate
-from lgsid_ray.execution.run import Manifest, Run, Stage
-from lgsid_ray.preference.stage import prefer
-from lgsid_ray.recommend.stage import generate, rank
-from lgsid_ray.report.stage import report
-from lgsid_ray.sampling.stage import sample
-from lgsid_ray.tokenizer.stage import require_items, tokenise
+from lgsid_ray.execution.stage import Stage, function_of
+
+if TYPE_CHECKING:
+    from lgsid_ray.execution.run import Manifest, Run
+
+WEIGHTS = "encoder.stage:weights"
+
+
+def _always(config: RunConfig) -> bool:
+    return True
+
+
+def _aligned(config: RunConfig) -> bool:
+    return config.aligned
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table: a stage, or a family of cells that goes by one name."""
+
+    stage: Stage
+    when: Callable[[RunConfig], bool] = _always
+    """Whether a configuration has it."""
+    inputs: Callable[[RunConfig], Mapping[str, str]] | None = None
+    """Where they depend on the configuration."""
+    cells: Callable[[RunConfig], list[Stage]] | None = None
+    """The cells that are computed before the stage, which puts them together."""
+
+
+def _same(*names: str) -> dict[str, str]:
+    """Inputs whose role is their name."""
+    return {name: name for name in names}
+
+
+def _judged(config: RunConfig) -> dict[str, str]:
+    content = ["embed_content"] if config.evaluate.content else []
+    aligned = ["embed_aligned"] if _aligned(config) else []
+    return _same("catalogue", "embed", *content, *aligned) | {"tokenise": tokenizer_stage(config)}
+
+
+def _vectors(config: RunConfig) -> dict[str, str]:
+    return {"catalogue": "catalogue", "vectors": "embed_aligned" if _aligned(config) else "embed"}
+
+
+def _rank_cells(config: RunConfig) -> list[Stage]:
+    """Every ranker without SIDs ("origin") and with those of the run's tokenizer, from every initialisation."""
+    arms = {"origin": {}, config.tokenizer.label: {"tokenise": tokenizer_stage(config)}}
+    return [
+        Stage(
+            f"rank/{model.kind}/{arm}/{seed}",
+            "recommend.rankers.stage:train",
+            ("rank",),
+            {"catalogue": "catalogue", **sids},
+            cell=RankCell(model=model, seed=seed),
+        )
+        for model in config.rank.models
+        for arm, sids in arms.items()
+        for seed in range(config.rank.seeds)
+    ]
+
+
+def _generate_cells(config: RunConfig) -> list[Stage]:
+    """Every generator on the SIDs of the run's tokenizer, from every initialisation."""
+    return [
+        Stage(
+            f"generate/{model.kind}/{config.tokenizer.label}/{seed}",
+            "recommend.generators.stage:train",
+            ("generate",),
+            {"catalogue": "catalogue", "tokenise": tokenizer_stage(config)},
+            cell=GenerateCell(model=model, seed=seed),
+        )
+        for model in config.generate.models
+        for seed in range(config.generate.seeds)
+    ]
+
+
+def _shown(config: RunConfig) -> dict[str, str]:
+    """What the page shows. Negatives serve alignment alone: without it, the page does not wait for them."""
+    names = [entry.stage.name for entry in ENTRIES if entry.when(config) and entry.stage.name != "report"]
+    kept = [name for name in names if name != "sample" or _aligned(config)]
+    return {name: tokenizer_stage(config) if name == "tokenise" else name for name in kept}
+
+
+def tokenizer_stage(config: RunConfig) -> str:
+    """The name of the stage that the run's tokenizer is."""
+    return f"tokenise/{config.tokenizer.label}"
+
+
+# fmt: off
+ENTRIES: tuple[Entry, ...] = (
+    Entry(Stage("catalogue", "catalog.stage:catalogue", ("catalogue",), seeded=False,
+                sources="catalog.stage:source_identities",
+                summary="read, validate, label and split items and interactions")),
+    Entry(Stage("sample", "sampling.stage:sample", ("sampling",), _same("catalogue"),
+                summary="density-aware negatives (Eq 1)")),
+    Entry(Stage("embed", "encoder.stage:embed", ("encoder",), _same("catalogue"), seeded=False, sources=WEIGHTS,
+                summary="reference embeddings")),
+    Entry(Stage("embed_content", "encoder.stage:embed_content", ("encoder",), _same("catalogue"), seeded=False,
+                sources=WEIGHTS, summary="embeddings of content-only prompts"),
+          when=lambda config: config.evaluate.content),
+    Entry(Stage("embed_lists", "encoder.stage:embed_lists", ("encoder",), _same("catalogue", "sample"), seeded=False,
+                sources=WEIGHTS, summary="embeddings of mismatched prompts (Eq 1)"), when=_aligned),
+    Entry(Stage("reward", "align.stage:reward", ("reward",), _same("sample", "embed_lists"),
+                summary="train the reward model (Eq 2-4)"), when=_aligned),
+    Entry(Stage("prefer", "preference.stage:prefer", ("preference",), _same("catalogue", "embed"),
+                summary="draw preference triples (Eq 5)"), when=_aligned),
+    Entry(Stage("align", "align.stage:align", ("align", "encoder"), _same("catalogue", "embed", "reward", "prefer"),
+                summary="G-DPO: train the embedding model (Eq 6-8)"), when=_aligned),
+    Entry(Stage("embed_aligned", "encoder.stage:embed_aligned", ("encoder",), _same("catalogue", "align"), seeded=False,
+                summary="aligned embeddings"), when=_aligned),
+    Entry(Stage("tokenise", "tokenizer.stage:tokenise", ("tokenizer",), check="tokenizer.stage:require_items",
+                summary="semantic IDs (Eq 9-16)"), inputs=_vectors),
+    Entry(Stage("evaluate", "evaluate.stage:evaluate", ("evaluate",),
+                summary="metrics and frontiers"), inputs=_judged),
+    Entry(Stage("rank", "recommend.rankers.stage:rank", ("rank",), _same("catalogue"),
+                summary="click prediction with and without SIDs"),
+          when=lambda config: config.rank.enabled, cells=_rank_cells),
+    Entry(Stage("generate", "recommend.generators.stage:generate", ("generate",), _same("catalogue"),
+                summary="next-item generation with SIDs"),
+          when=lambda config: config.generate.enabled, cells=_generate_cells),
+    Entry(Stage("report", "report.stage:report", ("report",), seeded=False,
+                summary="one HTML page"), inputs=_shown),
+)
+# fmt: on
+
+STAGES: Mapping[str, str] = {entry.stage.name: entry.stage.summary for entry in ENTRIES}
+"""What the command line calls each stage, and its line of help."""
 
 
 def plan(config: RunConfig) -> list[Stage]:
     """The stages that this configuration runs, each after the stages it reads."""
-    aligned = config.tokenizer.embeddings == "aligned"
-    vectors = "embed_aligned" if aligned else "embed"
-    content = config.evaluate.content
-    stages = [
-        Stage(
-            "catalogue",
-            catalogue,
-            sections=("catalogue",),
-            seeded=False,
-            sources=source_identities,
-            summary="read, validate, label and split items and interactions",
-        ),
-        Stage("sample", sample, ("sampling",), ("catalogue",), summary="density-aware negatives (Eq 1)"),
-        Stage(
-            "embed", embed, ("encoder",), ("catalogue",), seeded=False, sources=weights, summary="reference embeddings"
-        ),
-    ]
-    if content:
-        stages.append(
-            Stage(
-                "embed_content",
-                embed_content,
-                ("encoder",),
-                ("catalogue",),
-                seeded=False,
-                sources=weights,
-                summary="embeddings of content-only prompts",
-            )
-        )
-    if aligned:
-        stages += [
-            Stage(
-                "embed_lists",
-                embed_lists,
-                ("encoder",),
-                ("catalogue", "sample"),
-                sources=weights,
-                summary="embeddings of mismatched prompts (Eq 1)",
-            ),
-            Stage("reward", reward, ("reward",), ("sample", "embed_lists"), summary="reward model (Eq 2-4)"),
-            Stage("prefer", prefer, ("preference",), ("catalogue", "embed"), summary="preference triples (Eq 5)"),
-            Stage(
-                "align",
-                align,
-                ("align", "encoder"),
-                ("catalogue", "embed", "reward", "prefer"),
-                summary="G-DPO (Eq 6-8)",
-            ),
-            Stage(
-                "embed_aligned",
-                embed_aligned,
-                ("encoder",),
-                ("catalogue", "align"),
-                seeded=False,
-                summary="aligned embeddings",
-            ),
-        ]
-    stages.append(Stage("tokenise", tokenise, ("tokenizer",), ("catalogue", vectors), summary="semantic IDs (Eq 9-16)"))
-    judged = ["catalogue", "embed", "tokenise"]
-    judged += ["embed_content"] if content else []
-    judged += ["embed_aligned"] if aligned else []
-    stages.append(Stage("evaluate", evaluate, ("evaluate",), tuple(judged), summary="metrics and frontiers"))
-    if config.rank.enabled:
-        stages.append(Stage("rank", rank, ("rank",), ("catalogue", "tokenise"), summary="click prediction with SIDs"))
-    if config.generate.enabled:
-        stages.append(
-            Stage("generate", generate, ("generate",), ("catalogue", "tokenise"), summary="next-item generation")
-        )
-    # Negatives serve alignment alone: without it they can be asked for by name, but the page does not wait for them.
-    everything = tuple(stage.name for stage in stages if aligned or stage.name != "sample")
-    stages.append(Stage("report", report, ("report",), everything, seeded=False, summary="one HTML page"))
+    stages: list[Stage] = []
+    for entry in ENTRIES:
+        if entry.when(config):
+            cells = entry.cells(config) if entry.cells else []
+            inputs = entry.inputs(config) if entry.inputs else entry.stage.inputs
+            name = tokenizer_stage(config) if entry.stage.name == "tokenise" else entry.stage.name
+            inputs = {**inputs, **_same(*(cell.name for cell in cells))}
+            stages += [*cells, replace(entry.stage, name=name, inputs=inputs)]
     return stages
 
 
-def execute(run: Run, until: str | None = None) -> dict[str, Manifest]:
+def needed(config: RunConfig, until: str | None) -> list[Stage]:
+    """The stages that `until` rests on, itself last, in order; None: those of the report, which shows all of them.
+
+    Raises:
+        ConfigError: no stage of this plan bears the name.
+    """
+    stages, until = plan(config), until or "report"
+    wanted = {stage.name for stage in stages if until in (stage.name, stage.family)}
+    if not wanted:
+        known = dict.fromkeys(stage.family for stage in stages)
+        raise ConfigError(f"stage {until!r} is not part of this run; its stages are {', '.join(known)}")
+    for stage in reversed(stages):
+        if stage.name in wanted:
+            wanted |= set(stage.inputs.values())
+    return [stage for stage in stages if stage.name in wanted]
+
+
+def execute(run: "Run", until: str | None = None) -> "dict[str, Manifest]":
     """Run the plan, all of it or what stage `until` needs; finished stages are skipped.
 
     Raises:
-        ConfigError: no stage of this plan is called `until`, or codebooks are larger than the catalogue.
+        ConfigError: no stage of this plan is called `until`, or a stage's check says that it would fail.
     """
-    done: dict[str, Manifest] = {}
+    catalogue = plan(run.config)[0]
+    facts = run.execute(catalogue).facts
+    _settle(run, facts)
     stages = needed(run.config, until)
     for stage in stages:
-        done[stage.name] = run.execute(stage)
-        if stage.name == "catalogue" and any(later.name == "tokenise" for later in stages):
-            # The stage looks for itself too; but alignment stands before it, and may take hours.
-            require_items(run.config.tokenizer, done["catalogue"].facts["item_splits"].get("train", 0))
+        if stage.check:
+            function_of(stage.check)(run.config, facts)
+    done = {}
+    for together in _side_by_side(stages):
+        for stage, manifest in zip(together, run.execute_together(together), strict=True):
+            done[stage.name] = manifest
     return done
 
 
-def is_complete(run: Run, until: str | None = None) -> bool:
-    """Whether every stage that `execute` would run is already finished."""
+def standing(run: "Run", until: str | None = None) -> "list[tuple[Stage, Manifest | None]]":
+    """The stages that `execute` would run, each with its manifest, or None where it is yet to be done."""
+    catalogue = plan(run.config)[0]
+    run.identity(catalogue)
+    found = run.manifest(catalogue.name)
+    if found is not None:
+        _settle(run, found.facts)
     stages = needed(run.config, until)
     for stage in stages:
-        run.fingerprint(stage)
-    return all(run.manifest(stage.name) is not None for stage in stages)
+        run.identity(stage)
+    return [(stage, run.manifest(stage.name)) for stage in stages]
 
 
-def needed(config: RunConfig, until: str | None) -> list[Stage]:
-    """The stages that `until` rests on, itself last, in order; None: those of the report, which shows all of them."""
-    stages, until = plan(config), until or "report"
-    by_name = {stage.name: stage for stage in stages}
-    if until not in by_name:
-        raise ConfigError(f"stage {until!r} is not part of this run; its stages are {', '.join(by_name)}")
-    wanted = {until}
-    for stage in reversed(stages):
-        if stage.name in wanted:
-            wanted |= set(stage.inputs)
-    return [stage for stage in stages if stage.name in wanted]
+def _settle(run: "Run", facts: Mapping[str, object]) -> None:
+    """Fit the configuration to a catalogue without coordinates: nothing can be aligned there.
+
+    Raises:
+        ConfigError: the configuration asks for alignment in so many words.
+    """
+    if facts["located"] or not run.config.aligned:
+        return
+    if run.config.tokenizer.embeddings == "aligned":
+        raise ConfigError(
+            "tokenizer.embeddings=aligned: the catalogue has no coordinates, so nothing can be aligned; map lat and "
+            "lon, or set tokenizer.embeddings=auto"
+        )
+    run.log("the catalogue has no coordinates: nothing is aligned, SIDs are made from the reference embeddings")
+    tokenizer = run.config.tokenizer.model_copy(update={"embeddings": "origin"})
+    run.config = run.config.model_copy(update={"tokenizer": tokenizer})
+
+
+def _side_by_side(stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Stages in order, neighbouring cells of one function together."""
+    numbered = enumerate(stages)
+    groups = groupby(numbered, key=lambda pair: pair[1].function if pair[1].cell else pair[0])
+    return [[stage for _, stage in members] for _, members in groups]

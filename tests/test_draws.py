@@ -1,11 +1,11 @@
-"""Counter-based random words: uniform, independent of order, permutations per counter."""
+"""Counter-based random bits: uniform, independent of order, permutations per counter."""
 
 import numpy as np
 
 from lgsid_ray.draws import below, random_bits, unit
 
 
-def test_words_are_distinct_and_uniform():
+def test_bits_are_distinct_and_uniform():
     bits = random_bits(0, "a", np.arange(200_000))
     assert len(np.unique(bits)) == len(bits)
     histogram = np.bincount((unit(bits) * 100).astype(int), minlength=100)
@@ -26,7 +26,7 @@ def test_seed_stream_and_counter_matter_and_are_uncorrelated():
         assert abs(np.corrcoef(base, unit(other))[0, 1]) < 0.02
 
 
-def test_words_broadcast_and_do_not_depend_on_the_batch():
+def test_bits_broadcast_and_do_not_depend_on_the_batch():
     grid = random_bits(0, "a", np.arange(5)[:, None], np.arange(3)[None, :])
     assert grid.shape == (5, 3)
     assert grid[2, 1] == random_bits(0, "a", 2, 1)

@@ -46,7 +46,7 @@ def test_the_example_in_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "mine.yaml").write_text("seed: 1", encoding="utf-8")
     for ours, theirs in (
         ("runs/mine/align/FINGERPRINT/model", "minilm"),
-        ("runs/mine/tokenise/FINGERPRINT", str(tmp_path)),
+        ("runs/mine/tokenise/hgit/FINGERPRINT", str(tmp_path)),
         ("new-items.parquet", str(tmp_path / "new-items.parquet")),
         ("mine.yaml", str(tmp_path / "mine.yaml")),
     ):

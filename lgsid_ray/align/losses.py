@@ -62,7 +62,7 @@ def similarity_loss(policy: Tensor, reference: Tensor, kind: Regulariser, temper
         temperature: of `infonce`.
     """
     if kind == "infonce":
-        # An item that stands in the batch twice would be its own opponent; such pairs are masked.
+        # An item that stands in the batch twice would be its own negative; such pairs are masked.
         logits = policy @ reference.T / temperature
         twin = (reference[:, None, :] == reference[None, :, :]).all(-1)
         twin.fill_diagonal_(False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lgsid_ray.config.align import AlignConfig
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.encoder.model import load_model, pool, tokenise_batch
-from lgsid_ray.errors import ConfigError
+from lgsid_ray.errors import ConfigError, StorageError
 from lgsid_ray.execution.storage import StageDir
 
 
@@ -79,13 +79,21 @@ def save_policy(encoder: EncoderConfig, align: AlignConfig, weights: dict[str, T
 
     Args:
         weights: the trained LoRA matrices by their names in a `Policy`.
+
+    Raises:
+        StorageError: they are not those of the policy; the path and the remedy are named.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
 
     policy = Policy(encoder, align)
-    unexpected = policy.load_state_dict(weights, strict=False).unexpected_keys
-    assert not unexpected, unexpected
+    learning = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    if learning != set(weights):
+        raise StorageError(
+            f"{out.root}: of the policy's {len(learning)} matrices {len(learning - set(weights))} were not trained, "
+            f"and {len(set(weights) - learning)} others were; delete {out.root} and run again"
+        )
+    policy.load_state_dict(weights, strict=False)  # the base network's weights stay
     with tempfile.TemporaryDirectory() as folder:
         network: Any = policy.network
         network.save_pretrained(f"{folder}/adapter")

@@ -26,10 +26,11 @@ def probe_metrics(policy: Tensor, reference: Tensor, districts: Tensor, k: int =
     """Similarity@k (in the reference space) and T@k of neighbours found in the policy space, self excluded.
 
     Args:
-        policy, reference: (m, dimension) L2-normalised. districts: (m,).
+        policy, reference: (m, dimension) L2-normalised.
+        districts: (m,) codes; a negative one is unknown, and equals nothing.
     """
     scores = (policy @ policy.T).fill_diagonal_(-torch.inf)
     found = scores.topk(min(k, len(policy) - 1), dim=1).indices
     cosines = (reference[:, None, :] * reference[found]).sum(-1)
-    same = districts[found] == districts[:, None]
+    same = (districts[found] == districts[:, None]) & (districts[:, None] >= 0)
     return {"similarity": float(cosines.mean()), "district": float(same.float().mean())}

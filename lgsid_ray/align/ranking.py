@@ -13,7 +13,7 @@ def ranking_metrics(scores: AnyFloat, labels: AnyFloat) -> dict[str, float]:
     """List accuracy, NDCG and Kendall τ of (lists, K) scores against (lists, K) labels, with what chance gives.
 
     Accuracy is the share of lists whose top score falls on a nearest candidate; tied top scores count in part, since
-    negatives of one location have one prompt and one score. τ is the tie-corrected τ-b, its mean
+    negatives of one district have one prompt and one score. τ is the tie-corrected τ-b, its mean
     over the lists with its standard error; lists whose labels are all equal say nothing and are left out of τ.
     """
     best = labels == labels.max(axis=1, keepdims=True)
@@ -58,7 +58,7 @@ def _ndcg(scores: AnyFloat, labels: AnyFloat) -> AnyFloat:
 
 
 def _expected_ndcg(labels: AnyFloat) -> AnyFloat:
-    """NDCG of a random order: every place earns the mean label."""
+    """NDCG of a random order: every position earns the mean label."""
     return labels.mean(axis=1) * _discounts(labels.shape[1]).sum() / _ideal(labels)
 
 

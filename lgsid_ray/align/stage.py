@@ -1,59 +1,47 @@
 """The stages `reward` (Eq 2-4) and `align` (Eq 6-8): Ray Train and DeepSpeed around this room's numerics."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from lgsid_ray.align.floor import FloorController
-from lgsid_ray.align.losses import gdpo_loss, listwise_loss, similarity_loss, soft_labels
+from lgsid_ray.align.lists import held_out, read_lists
+from lgsid_ray.align.losses import gdpo_loss, listwise_loss, similarity_loss
 from lgsid_ray.align.policy import Policy, save_policy
 from lgsid_ray.align.probe import draw_probe, probe_metrics
 from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
-from lgsid_ray.align.reward import RewardModel, margins
-from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_items
+from lgsid_ray.align.reward import RewardModel, margins, read_reward, write_reward
+from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_cities
+from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives, Triples
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.align import RewardConfig
-from lgsid_ray.draws import random_bits, unit
-from lgsid_ray.errors import ConfigError, InputError, StorageError
+from lgsid_ray.errors import ConfigError
+from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.execution.train import Engine, Scalars, fit, train_steps
 
-MIN_LISTS = 10
 
-
-def reward(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+def reward(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Train R on mismatched lists and judge it on held-out anchors: `reward.safetensors`, `metrics.json`.
 
     Raises:
         InputError: too few lists. ConfigError: a batch has no list for some worker.
+        StorageError: lists and negatives do not belong together.
         GateError: held-out ranking no better than chance.
     """
-    settings = config.reward
-    held = _held_out(inputs["embed_lists"], settings.held_out, config.seed)
+    settings, lists = config.reward, Lists(inputs["embed_lists"])
+    held = held_out(lists, settings.held_out, config.seed)
     smallest = min(settings.batch_size, int((~held).sum()))
     if smallest < settings.trainer.workers:
         raise ConfigError(
             f"reward.trainer.workers {settings.trainer.workers}: a batch has {smallest} lists, fewer than workers; "
             "set reward.trainer.workers lower, reward.batch_size higher or reward.held_out lower"
         )
-    trained = fit(
-        _reward_loop,
-        {
-            "config": settings,
-            "seed": config.seed,
-            "sample": inputs["sample"],
-            "lists": inputs["embed_lists"],
-            "out": out,
-        },
-        settings.trainer,
-        out,
-    )
-    vectors, labels = _read_lists(inputs["embed_lists"], inputs["sample"])
+    task = {"config": settings, "seed": config.seed, "inputs": dict(inputs)}
+    trained = fit(_reward_loop, task, settings.trainer, out)
+    vectors, labels = read_lists(lists, Negatives(inputs["sample"]))
     model = RewardModel(vectors.shape[2], settings.hidden, settings.input)
     model.load_state_dict(trained.weights)
     with torch.no_grad():
@@ -62,9 +50,7 @@ def reward(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> 
     out.write_json("metrics.json", metrics)
     out.write_json("history.json", trained.history)
     require_better_than_chance(metrics, settings.allow_chance)
-    with out.write("reward.safetensors") as file:
-        file.write(save(model.state_dict()))
-    out.write_json("reward.json", {"input": settings.input, "hidden": settings.hidden, "dimension": vectors.shape[2]})
+    write_reward(model, out)
     return {**metrics, "lists": len(held), "held_out": int(held.sum())}
 
 
@@ -72,10 +58,11 @@ def _reward_loop(settings: dict[str, Any]) -> None:
     import ray.train
 
     config: RewardConfig = settings["config"]
+    lists, negatives = Lists(settings["inputs"]["embed_lists"]), Negatives(settings["inputs"]["sample"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    vectors, labels = _read_lists(settings["lists"], settings["sample"])
-    learn = np.flatnonzero(~_held_out(settings["lists"], config.held_out, settings["seed"]))
+    vectors, labels = read_lists(lists, negatives)
+    learn = np.flatnonzero(~held_out(lists, config.held_out, settings["seed"]))
     torch.manual_seed(settings["seed"])
     model = RewardModel(vectors.shape[2], config.hidden, config.input)
     engine = Engine(model, config.learning_rate, config.weight_decay, config.trainer.zero_stage)
@@ -83,35 +70,15 @@ def _reward_loop(settings: dict[str, Any]) -> None:
 
     def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
         rows = learn[batch_rows(len(learn), batch, number, settings["seed"])[rank::world]]
-        lists, target = vectors[rows].to(engine.device), labels[rows].to(engine.device)
-        loss = listwise_loss(engine.model(lists[:, :1], lists[:, 1:]), target, config.loss)
+        mine, targets = vectors[rows].to(engine.device), labels[rows].to(engine.device)
+        loss = listwise_loss(engine.model(mine[:, :1], mine[:, 1:]), targets, config.loss)
         return loss, {"loss": loss.item()}
 
     steps = config.epochs * max(1, len(learn) // batch)
     train_steps(engine, steps, step, config.trainer.checkpoint_steps, settings["seed"])
 
 
-def _read_lists(lists: StageDir, sample: StageDir) -> tuple[torch.Tensor, torch.Tensor]:
-    """(lists, K + 1, dimension) embeddings, true prompt first, and (lists, K) soft labels of the others."""
-    table, drawn = lists.read_table("lists"), sample.read_table("negatives")
-    if len(table) < MIN_LISTS:
-        raise InputError(f"{len(table)} anchors are too few for a reward model; it needs {MIN_LISTS} or more")
-    distance = torch.tensor(np.stack(drawn.column("distance_km").to_numpy(zero_copy_only=False)))
-    flat = np.asarray(table.column("embedding").combine_chunks().flatten(), dtype=np.float32)
-    vectors = torch.from_numpy(flat.reshape(len(table), distance.shape[1] + 1, -1).copy())
-    if not np.array_equal(table.column("item_index").to_numpy(), drawn.column("item_index").to_numpy()):
-        raise StorageError(f"{lists.root} and {sample.root} do not belong together; delete the former and run again")
-    return vectors, soft_labels(distance)
-
-
-def _held_out(lists: StageDir, share: float, seed: int) -> np.ndarray:
-    """(lists,) which anchors are held out: a function of seed and item alone, at least one on either side."""
-    anchors = lists.read_table("lists", ["item_index"]).column("item_index").to_numpy()
-    draws = unit(random_bits(seed, "reward-held-out", anchors))
-    return draws <= np.quantile(draws, share, method="lower")
-
-
-def align(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+def align(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Align the encoder by G-DPO: `adapter/`, `model/`, `history.json`, TensorBoard events.
 
     Raises:
@@ -119,7 +86,7 @@ def align(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> d
         ConfigError: the encoder has no modules that `align.lora_targets` names.
     """
     # Both are made by every worker too, but Train starts a failed worker anew, several times over.
-    _read_reward(inputs["reward"])
+    read_reward(inputs["reward"])
     Policy(config.encoder, config.align)
     settings = {
         "align": config.align,
@@ -148,16 +115,17 @@ def _align_loop(settings: dict[str, Any]) -> None:
     config, encoder, inputs, seed = settings["align"], settings["encoder"], settings["inputs"], settings["seed"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    triples = read_triples(inputs["prefer"])
-    train, cities = training_items(inputs["catalogue"])
+    items, triples = Items(inputs["catalogue"]), read_triples(Triples(inputs["prefer"]))
+    train, cities = training_cities(items)
     probe = train[draw_probe(cities, config.probe, seed)]
-    corpus = read_corpus(inputs["catalogue"], inputs["embed"], np.concatenate([triples.ravel(), probe]), encoder.prompt)
+    wanted = np.concatenate([triples.ravel(), probe])
+    corpus = read_corpus(items, Embeddings(inputs["embed"]), wanted, encoder.prompt)
     torch.manual_seed(seed)
     engine = Engine(Policy(encoder, config), config.learning_rate, 0.0, config.trainer.zero_stage)
     policy: Policy = engine.model.module
-    judge = _read_reward(inputs["reward"]).to(engine.device)
+    judge = read_reward(inputs["reward"]).to(engine.device)
     rows = corpus.rows(probe)
-    districts = torch.from_numpy(corpus.places[rows, 2])
+    districts = torch.from_numpy(corpus.districts[rows])
     origin = probe_metrics(corpus.reference[rows], corpus.reference[rows], districts)
     floor = FloorController(config.lambda_, config.floor, origin["similarity"])
     scalars = Scalars(settings["out"], rank)
@@ -173,9 +141,9 @@ def _align_loop(settings: dict[str, Any]) -> None:
         if number and number % config.probe_steps == 0:
             figures = watch()
         chosen = triples[batch_rows(len(triples), config.batch_size, number, seed)[rank::world]]
-        places = corpus.rows(chosen.T.ravel())
-        embedded = engine.model([corpus.prompts[place] for place in places])
-        reference = corpus.reference[places].to(engine.device)
+        asked = corpus.rows(chosen.T.ravel())
+        embedded = engine.model([corpus.prompts[row] for row in asked])
+        reference = corpus.reference[asked].to(engine.device)
         margin, still = margins(judge, *embedded.chunk(3)), margins(judge, *reference.chunk(3))
         preference = gdpo_loss(margin, still, config.beta)
         similarity = similarity_loss(embedded, reference, config.similarity, config.temperature)
@@ -199,15 +167,3 @@ def _gathered(mine: torch.Tensor, total: int, rank: int, world: int) -> torch.Te
     whole[rank::world] = mine
     torch.distributed.all_reduce(whole)
     return whole.cpu()
-
-
-def _read_reward(folder: StageDir) -> RewardModel:
-    facts = folder.read_json("reward.json")
-    model = RewardModel(facts["dimension"], facts["hidden"], facts["input"])
-    try:
-        model.load_state_dict(load(folder.read("reward.safetensors")))
-    except (SafetensorError, RuntimeError) as error:
-        raise StorageError(
-            f"{folder.path('reward.safetensors')} is corrupt ({error}); delete {folder.root} and run again"
-        ) from error
-    return model.requires_grad_(False)

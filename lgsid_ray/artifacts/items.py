@@ -7,7 +7,9 @@ import pyarrow as pa
 
 from lgsid_ray.arrays import Float64, Int64
 from lgsid_ray.artifacts.table import Table
+from lgsid_ray.errors import InputError
 from lgsid_ray.geo.distance import unit_xyz
+from lgsid_ray.geo.points import point_keys
 
 
 class Items(Table):
@@ -50,6 +52,21 @@ class Items(Table):
 def trains(items: pa.Table) -> np.ndarray:
     """(n,) bool: which rows are training items."""
     return np.asarray(items.column("split").to_numpy(zero_copy_only=False) == "train")
+
+
+def points(items: pa.Table) -> Int64:
+    """(n,) the key of each row's point (geo/points).
+
+    Raises:
+        InputError: a row has no coordinates.
+    """
+    lat, lon = (items.column(name) for name in ("lat", "lon"))
+    if lat.null_count or lon.null_count:
+        raise InputError(
+            "catalogue: items have no coordinates, so nothing can be sampled or aligned by them; map lat and lon, or "
+            "do without alignment: tokenizer.embeddings=origin"
+        )
+    return point_keys(lat.to_numpy(), lon.to_numpy())
 
 
 def xyz(items: pa.Table) -> Float64:

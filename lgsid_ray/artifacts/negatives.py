@@ -8,7 +8,7 @@ from lgsid_ray.artifacts.table import Table
 
 
 class Negatives(Table):
-    """K training items at other places for every anchor (Eq 1)."""
+    """K training items at other points for every anchor (Eq 1)."""
 
     name: ClassVar = "negatives"
     schema: ClassVar = pa.schema(

@@ -53,6 +53,11 @@ class Table:
         """The whole table in order. Only for what fits in memory by design (say so where you call it)."""
         return pa.concat_tables(list(self.scan(columns)))
 
+    def among(self, index: Int64, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Part by part, in order, the rows whose key is in `index`; `columns` must hold the key."""
+        for table in self.scan(columns):
+            yield table.filter(pa.array(np.isin(table.column(self.key).to_numpy(), index)))
+
     def rows(self, index: Int64, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of the distinct keys `index`, in that order, read part by part.
 
@@ -60,11 +65,7 @@ class Table:
             StorageError: one of them is not in the table, or is there twice.
         """
         wanted = None if columns is None else list(dict.fromkeys([self.key, *columns]))
-        kept = []
-        for table in self.scan(wanted):
-            hit = np.isin(table.column(self.key).to_numpy(), index)
-            kept.append(table.filter(pa.array(hit)))
-        found = pa.concat_tables(kept)
+        found = pa.concat_tables(list(self.among(index, wanted)))
         keys = found.column(self.key).to_numpy()
         order = np.argsort(keys, kind="stable")
         if len(keys) != len(index) or not np.array_equal(keys[order], np.sort(index)):
@@ -150,6 +151,8 @@ def lists(rows: np.ndarray, kind: pa.DataType) -> pa.ListArray:
 
 
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """(n, width) entries of a column of lists that are all of one length."""
+    """(n, width) entries of a column of lists that are all of one length; no rows: the width of the type, or 0."""
     flat = column.combine_chunks().flatten()
-    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
+    fixed = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
+    width = len(flat) // len(column) if len(column) else fixed
+    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(column), width)

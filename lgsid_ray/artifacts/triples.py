@@ -17,7 +17,7 @@ class Triples(Table):
             ("positive", pa.int64()),
             ("negative", pa.int64()),
             ("source", pa.string()),  # collaborative | near | wide (i+ from the anchor's city or province, i- outside)
-            ("hard", pa.bool_()),  # the negative lies just outside the anchor's location
+            ("hard", pa.bool_()),  # the negative lies just outside the anchor's district
         ]
     )
     key: ClassVar = "anchor"

@@ -1,11 +1,10 @@
-"""Files in: which there are, and their rows in chunks, every row with its number. Nothing is held whole.
+"""Files in: their rows in chunks, every row with its number. Nothing is held whole.
 
 A chunk is a dict of object arrays by the file's own column names; text formats give strings. What cannot even be
 split into columns comes out as a reject with its row number.
 """
 
 import csv as text_csv
-import glob
 import io
 import json
 import zipfile
@@ -17,29 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
-from fsspec.core import open_files, url_to_fs
 
 from lgsid_ray.arrays import Int64, Object
+from lgsid_ray.catalog.sources import File, open_file
 from lgsid_ray.config.catalogue import TableSource
 from lgsid_ray.errors import InputError
 
 CHUNK_ROWS = 20_000
 _CSV_BLOCK = 4 << 20
-_ENDINGS = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".txt": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
-
-
-@dataclass(frozen=True)
-class File:
-    """One file, or one member of a zip archive."""
-
-    path: str
-    format: str
-    member: str | None = None
-
-    @property
-    def label(self) -> str:
-        """How messages and the quarantine name it."""
-        return f"{self.path}!{self.member}" if self.member else self.path
 
 
 @dataclass
@@ -57,37 +41,6 @@ class Chunk:
     rejects: list[tuple[int, str, str]] = field(default_factory=list)
 
 
-def discover(source: TableSource) -> list[File]:
-    """The files that `source.path` names, in a fixed order.
-
-    Raises:
-        InputError: there is none, one is empty, or its format is not to be told from its name.
-    """
-    try:
-        return _discover(source)
-    except (ImportError, ValueError, OSError) as error:  # no driver for the URI, no such protocol, no answer
-        raise InputError(f"{source.path}: cannot be opened: {error}") from error
-
-
-def _discover(source: TableSource) -> list[File]:
-    paths = _paths(source.path)
-    if not paths:
-        raise InputError(f"{source.path}: no such file")
-    files: list[File] = []
-    for path in paths:
-        fs, inner = url_to_fs(path)
-        if fs.size(inner) == 0:
-            raise InputError(f"{path}: the file is empty")
-        if path.endswith(".zip") and not _is_gzip(path):  # some are gzip under another name
-            members = _members(path)
-            if not members:
-                raise InputError(f"{path}: the archive holds no file")
-            files += [File(path, _format(member, source), member) for member in members]
-        else:
-            files.append(File(path, _format(path.removesuffix(".gz").removesuffix(".zip"), source)))
-    return files
-
-
 def read(file: File, source: TableSource) -> Iterator[Chunk]:
     """The rows of `file` in order.
 
@@ -96,7 +49,7 @@ def read(file: File, source: TableSource) -> Iterator[Chunk]:
     """
     reader = {"parquet": _parquet, "csv": _csv, "tsv": _csv, "jsonl": _jsonl}[file.format]
     try:
-        with _open(file) as stream:
+        with open_file(file) as stream:
             yield from reader(file, stream, source)
     except (pa.ArrowInvalid, zipfile.BadZipFile, EOFError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{file.label}: {_explain(error, file)}") from error
@@ -105,59 +58,6 @@ def read(file: File, source: TableSource) -> Iterator[Chunk]:
 def delimiter_of(file: File, source: TableSource) -> str:
     """The delimiter that `file` is read with."""
     return source.delimiter or ("\t" if file.format == "tsv" else ",")
-
-
-def _paths(path: str) -> list[str]:
-    """Files of a folder, a glob or a single path; marks such as _SUCCESS and hidden files are passed over."""
-    fs, inner = url_to_fs(path)
-    remote = "://" in path
-    if fs.isdir(inner):
-        found = [path.rstrip("/") + "/" + name.rstrip("/").rpartition("/")[2] for name in fs.ls(inner, detail=False)]
-    elif any(mark in path for mark in "*?["):
-        found = [file.full_name for file in open_files(path, "rb")] if remote else glob.glob(path)
-    else:
-        return [path] if fs.exists(inner) else []
-    found = sorted(name for name in found if name.rpartition("/")[2][0] not in "_.")
-    folders = [name for name in found if fs.isdir(url_to_fs(name)[1])]
-    if folders:
-        # What a folder's name may tell, such as day=2024-01-01, would be lost without a word.
-        raise InputError(
-            f"{folders[0]}: a folder inside {path}; name the files with a glob, such as {path}/*/*.parquet"
-        )
-    return found
-
-
-def _format(path: str, source: TableSource) -> str:
-    if source.format != "auto":
-        return source.format
-    for ending, name in _ENDINGS.items():
-        if path.lower().endswith(ending):
-            return name
-    raise InputError(f"{path}: cannot tell its format from its name; set `format` to parquet, csv, tsv or jsonl")
-
-
-def _members(path: str) -> list[str]:
-    fs, inner = url_to_fs(path)
-    try:
-        with fs.open(inner, "rb") as stream, zipfile.ZipFile(stream) as archive:
-            return sorted(name for name in archive.namelist() if not name.endswith("/"))
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path}: truncated or not zip ({error}); fetch it again") from None
-
-
-def _open(file: File) -> IO[bytes]:
-    fs, inner = url_to_fs(file.path)
-    if file.member:
-        return zipfile.ZipFile(fs.open(inner, "rb")).open(file.member)
-    stream: IO[bytes] = fs.open(inner, "rb", compression="gzip" if _is_gzip(file.path) else None)
-    return stream
-
-
-def _is_gzip(path: str) -> bool:
-    """By its first bytes, whatever its name."""
-    fs, inner = url_to_fs(path)
-    with fs.open(inner, "rb") as head:
-        return bool(head.read(2) == b"\x1f\x8b")
 
 
 def _parquet(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
@@ -207,7 +107,7 @@ def _csv(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
 
 def _header(file: File, delimiter: str) -> list[str]:
     """The first line's names; read apart from the rest, so that every column can be asked for as text."""
-    with _open(file) as stream:
+    with open_file(file) as stream:
         line = io.TextIOWrapper(stream, encoding="utf-8-sig").readline()
     if not line.strip():
         raise InputError(f"{file.label}: the first line is empty; expected column names (or set `header`)")
@@ -254,7 +154,7 @@ def _explain(error: Exception, file: File) -> str:
 
 def _not_utf8(file: File) -> str:
     """Where it is not: what the decoders tell is a position within some buffer of theirs."""
-    with _open(file) as stream:
+    with open_file(file) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode()

@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lgsid_ray.artifacts.schemas import QUARANTINE
+from lgsid_ray.artifacts import Items, Quarantine
 from lgsid_ray.catalog import settle
+from lgsid_ray.catalog.validate import NO_PLACE
 from lgsid_ray.config.catalogue import CatalogueConfig, TableSource
 from lgsid_ray.errors import InputError
 from lgsid_ray.execution.storage import StageDir
@@ -26,6 +27,11 @@ def duplicates(
     content = "another row has this item_id with other content; the first by file and row is kept"
     _write(frame[equal], table, column, "duplicate of an earlier row", work, f"{name}-equal")
     _write(frame[other], table, column, content, work, f"{name}-other")
+
+
+def unplaced(frame: pd.DataFrame, work: StageDir, bucket: int) -> None:
+    """Items without coordinates in a catalogue that has them."""
+    _write(frame, "items", "lat", NO_PLACE, work, f"1-unplaced-{bucket:05d}")
 
 
 def unknown(log: pa.Table, work: StageDir, bucket: int) -> None:
@@ -52,15 +58,15 @@ def _write(frame: pd.DataFrame, table: str, column: str, reason: str, work: Stag
         "row": pa.array(frame["row"]),
         "raw": pa.array(raw.strip().split("\n")),
     }
-    work.write_table(f"quarantine/{name}.parquet", pa.table(columns).select(QUARANTINE.names).cast(QUARANTINE))
+    work.write_table(f"quarantine/{name}.parquet", Quarantine(work).conform(pa.table(columns)))
 
 
 def publish(work: StageDir, out: StageDir) -> Counter[tuple[str, str]]:
     """One file out of all rejects, part by part; returns how many there are by table and reason."""
     reasons: Counter[tuple[str, str]] = Counter()
-    with out.write("quarantine.parquet") as file, pq.ParquetWriter(file, QUARANTINE, compression="zstd") as writer:
+    with out.write(Quarantine.name) as file, pq.ParquetWriter(file, Quarantine.schema, compression="zstd") as writer:
         for part in _parts(work):
-            rows = work.read_part(part).cast(QUARANTINE)
+            rows = work.read_part(part).cast(Quarantine.schema)
             writer.write_table(rows)
             reasons.update(_reasons(rows))
     return reasons
@@ -103,6 +109,19 @@ def refuse_unfit(read: int, left_out: int, kept: int, work: StageDir, config: Ca
         )
 
 
+def refuse_discord(without: list[str], located: list[str]) -> None:
+    """Stop when some files have coordinates, and others no columns for them.
+
+    Raises:
+        InputError: a row without coordinates is quarantined; a whole file of them is a mistake.
+    """
+    if without and located:
+        raise InputError(
+            f"{without[0]} has no columns lat and lon, but {located[0]} has coordinates: all files of a catalogue have "
+            "them, or none has; map theirs with `columns`, or leave the file out"
+        )
+
+
 def refuse_exchanged(exchanged: int, looked: int) -> None:
     """Stop when most of the items that were looked at have lat and lon in each other's place.
 
@@ -132,10 +151,10 @@ def refuse_empty_log(facts: dict[str, Any], work: StageDir, out: StageDir, confi
         raise InputError(f"no row of the log is left of {read}: max_items or min_interactions left out their items")
     strangers = [part for part in _parts(work) if "/2-unknown-" in part]
     if not strangers:
-        where = out.path("quarantine.parquet")
+        where = Quarantine(out).path
         raise InputError(f"no row of the log is fit of {read} read: {_shown(reasons)}. The rows are in {where}")
     theirs = json.loads(work.read_part(strangers[0], ["raw"]).column("raw")[0].as_py())["item_id"]
-    ours = out.read_part(out.parts("items")[0], ["item_id"]).column("item_id")[0].as_py()
+    ours = next(Items(out).scan(["item_id"])).column("item_id")[0].as_py()
     raise InputError(
         f"the log matches no item: of {read} rows none is left: {_shown(reasons)}. "
         f"Are the item ids of both tables the same? The log has {theirs!r}, for example, the items {ours!r}"

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lgsid_ray.artifacts.schemas import QUARANTINE
+from lgsid_ray.artifacts import Quarantine
 from lgsid_ray.catalog.crowd import metro_log
-from lgsid_ray.catalog.readers import Chunk, File, discover, read
+from lgsid_ray.catalog.readers import Chunk, read
 from lgsid_ray.catalog.settle import hashes
-from lgsid_ray.catalog.validate import Checked, check_items, check_log, map_columns
+from lgsid_ray.catalog.sources import File, discover
+from lgsid_ray.catalog.validate import Checked, bears_coordinates, check_items, check_log, map_columns, unplaced
 from lgsid_ray.catalog.world import lay_out, town_items
 from lgsid_ray.config.catalogue import (
     ITEM_OPTIONAL,
@@ -56,6 +57,10 @@ class Scanned:
     rejects: pa.Table
     read: int
     notes: Counter[str] = field(default_factory=Counter)
+    coordinates: bool = False
+    """Whether there are columns for lat and lon."""
+    located: bool = False
+    """Whether any row has something in them."""
 
 
 def units(config: CatalogueConfig) -> list[Unit]:
@@ -105,7 +110,7 @@ def quarantine(table: str, file: str, rejects: list[tuple[int, str, str, str]]) 
         {"table": table, "file": file, "row": row, "column": column, "reason": reason, "raw": raw}
         for row, column, reason, raw in rejects
     ]
-    return pa.Table.from_pylist(rows, schema=QUARANTINE)
+    return pa.Table.from_pylist(rows, schema=Quarantine.schema)
 
 
 def _source(unit: Unit, config: CatalogueConfig) -> Any:
@@ -116,9 +121,9 @@ def _source(unit: Unit, config: CatalogueConfig) -> Any:
 def _check(chunk: Chunk, unit: Unit, config: CatalogueConfig) -> Scanned:
     assert unit.file is not None
     assert isinstance(config.source, FileSource)
-    items = unit.table == "items"
+    items, source = unit.table == "items", _source(unit, config)
     wanted = (ITEM_REQUIRED, ITEM_OPTIONAL) if items else (LOG_REQUIRED, LOG_OPTIONAL)
-    columns = map_columns(chunk, _source(unit, config), unit.file, *wanted)
+    columns = map_columns(chunk, source, unit.file, *wanted)
     checked = check_items(chunk.rows, columns, config.source.datum) if items else check_log(chunk.rows, columns)
     place = {int(row): index for index, row in enumerate(chunk.rows)}
     raw = [
@@ -131,6 +136,8 @@ def _check(chunk: Chunk, unit: Unit, config: CatalogueConfig) -> Scanned:
         quarantine(unit.table, unit.file.label, [*torn, *raw]),
         len(chunk.rows) + len(chunk.rejects),
         Counter(checked.notes),
+        coordinates=items and bears_coordinates(chunk, source, unit.file),
+        located=items and not unplaced(columns).all(),
     )
 
 
@@ -145,9 +152,11 @@ def _merged(parts: list[Scanned], table: str) -> Scanned:
     schema = ITEMS_IN if table == "items" else LOG_IN
     return Scanned(
         pa.concat_tables([schema.empty_table(), *[part.accepted for part in parts]]),
-        pa.concat_tables([QUARANTINE.empty_table(), *[part.rejects for part in parts]]),
+        pa.concat_tables([Quarantine.schema.empty_table(), *[part.rejects for part in parts]]),
         sum(part.read for part in parts),
         sum((part.notes for part in parts), Counter()),
+        any(part.coordinates for part in parts),
+        any(part.located for part in parts),
     )
 
 
@@ -162,7 +171,8 @@ def _world(unit: Unit, config: CatalogueConfig) -> Scanned:
         table, schema = metro_log(source, towns, unit.members[0], config.seed), LOG_IN
     table = table.append_column("file", pa.array([f"world:{unit.members[0]}"] * len(table), pa.string()))
     table = table.append_column("row", pa.array(np.arange(1, len(table) + 1)))
-    return Scanned(table.select(schema.names).cast(schema), QUARANTINE.empty_table(), len(table))
+    rows = table.select(schema.names).cast(schema)
+    return Scanned(rows, Quarantine.schema.empty_table(), len(rows), coordinates=True, located=True)
 
 
 def _raw(row: dict[str, Any]) -> str:

@@ -3,14 +3,15 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lgsid_ray.arrays import Bool, Float64, Object, UInt64
+from lgsid_ray.arrays import Bool, Float64, UInt64
+from lgsid_ray.artifacts.labels import LEVELS, label_paths
 from lgsid_ray.catalog.gazetteer import gazetteer
 from lgsid_ray.config.catalogue import SplitConfig
 from lgsid_ray.draws import random_bits, unit
 from lgsid_ray.geo.distance import haversine_km
 
-PLACE = ("province", "city", "district")
 _FAR_KM, _NEAR_KM = 40.0, 15.0  # most items lie near towns, most of the earth does not
 LOG_COLUMNS = ("user_id", "item_id", "timestamp", "label")
 
@@ -28,13 +29,16 @@ def duplicates(frame: pd.DataFrame, key: list[str], content: list[str]) -> tuple
     return later & equal, later & ~equal
 
 
-def fill_labels(items: pa.Table) -> pa.Table:
+def fill_labels(items: pa.Table, located: bool = True) -> pa.Table:
     """Fill missing province, city and district from the nearest populated place, and say where that was done.
 
-    A label the catalogue brings is never changed.
+    A label the catalogue brings is never changed. Without coordinates there is nothing to fill from: the labels are
+    the catalogue's own, or null.
     """
-    given = {level: np.asarray(items.column(level).to_pylist(), dtype=object) for level in PLACE}
+    given = {level: np.asarray(items.column(level).to_pylist(), dtype=object) for level in LEVELS}
     lacking = {level: np.asarray(pd.isna(values), dtype=bool) for level, values in given.items()}
+    if not located:
+        lacking = {level: np.zeros(len(items), dtype=bool) for level in LEVELS}
     rows = np.flatnonzero(np.logical_or.reduce(list(lacking.values())))
     if len(rows):
         places = gazetteer()
@@ -44,10 +48,10 @@ def fill_labels(items: pa.Table) -> pa.Table:
             "city": places.names[places.city[nearest]],
             "district": places.names[nearest],
         }
-        for level in PLACE:
+        for level in LEVELS:
             missing = lacking[level][rows]
             given[level][rows[missing]] = found[level][missing]
-    for level in PLACE:
+    for level in LEVELS:
         items = items.set_column(items.column_names.index(level), level, pa.array(given[level], pa.string()))
         items = items.append_column(f"{level}_filled", pa.array(lacking[level]))
     return items
@@ -67,10 +71,10 @@ def _km_to_town(lat: Float64, lon: Float64) -> Float64:
     return np.asarray(haversine_km(lat, lon, places.lat[nearest], places.lon[nearest]))
 
 
-def district_keys(items: pa.Table) -> Object:
-    """(n,) one string per row that names its district within its city and province."""
-    levels = [np.asarray(items.column(level).to_pylist(), dtype=object) for level in PLACE]
-    return np.asarray(["\x1f".join(parts) for parts in zip(*levels, strict=True)], dtype=object)
+def within(items: pa.Table, districts: frozenset[str]) -> Bool:
+    """(n,) which rows lie in one of `districts` (label paths); what has no district lies in none."""
+    named = pa.array(sorted(districts), pa.string())
+    return np.asarray(pc.is_in(label_paths(items), value_set=named).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def choose_districts(counts: dict[str, int], wanted: float, seed: int, stream: str) -> frozenset[str]:
@@ -89,8 +93,7 @@ def choose_districts(counts: dict[str, int], wanted: float, seed: int, stream: s
 def item_splits(items: pa.Table, held: frozenset[str], random_share: float, seed: int) -> list[str]:
     """train | held_place | held_random for every item; `random_share` is that of the items outside `held`."""
     drawn = unit(random_bits(seed, "held_random", hashes(items.column("item_id")))) < random_share
-    places = district_keys(items)
-    return ["held_place" if p in held else "held_random" if d else "train" for p, d in zip(places, drawn, strict=True)]
+    return np.where(within(items, held), "held_place", np.where(drawn, "held_random", "train")).tolist()
 
 
 def log_splits(log: pd.DataFrame, split: SplitConfig, limits: tuple[float, float] | None, seed: int) -> pd.DataFrame:

@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 
 from lgsid_ray.arrays import Bool, Float64, Int64, Object
 from lgsid_ray.catalog.datum import to_wgs84
-from lgsid_ray.catalog.readers import Chunk, File, delimiter_of
-from lgsid_ray.config.catalogue import ITEM_TEXTS, TableSource
+from lgsid_ray.catalog.readers import Chunk, delimiter_of
+from lgsid_ray.catalog.sources import File
+from lgsid_ray.config.catalogue import ITEM_COORDINATES, ITEM_TEXTS, TableSource
 from lgsid_ray.errors import InputError
 
 Columns = dict[str, NDArray[Any]]
 
 # Unix seconds from 1990 to 2100; a thousand times as much is milliseconds, and so on.
 _FIRST_S, _LAST_S = 631_152_000, 4_102_444_800
+
+NO_PLACE = "empty or NaN"
+"""The reason against a row without coordinates in a catalogue that has them."""
 
 
 @dataclass
@@ -73,13 +77,32 @@ def map_columns(
     return found
 
 
+def bears_coordinates(chunk: Chunk, source: TableSource, file: File) -> bool:
+    """Whether the file has columns for lat and lon, or the configuration sets them.
+
+    Raises:
+        InputError: for one of them only.
+    """
+    theirs = {name: source.columns.get(name, name) for name in ITEM_COORDINATES}
+    missing = [name for name in ITEM_COORDINATES if name not in source.constants and theirs[name] not in chunk.columns]
+    if len(missing) == 1:
+        told = _missing(missing[0], theirs[missing[0]], chunk, source, file)
+        raise InputError(f"{told}; items have both, lat and lon, or neither")
+    return not missing
+
+
+def unplaced(columns: Mapping[str, Object]) -> Bool:
+    """(n,) rows with neither lat nor lon. They pass here: whether they are fit depends on the whole catalogue."""
+    return _is_null(columns["lat"]) & _is_null(columns["lon"])
+
+
 def check_items(rows: Int64, columns: Mapping[str, Object], datum: str) -> Checked:
-    """Validate item rows: keys, names, coordinates (to WGS-84), price; empty text becomes null."""
+    """Validate item rows: keys, names, coordinates (to WGS-84, both or neither), price; empty text becomes null."""
     sieve = _Sieve(rows)
     item_id = keys(columns["item_id"], sieve, "item_id")
     name = texts(columns["name"])
     sieve.reject(_is_null(name), "name", "empty")
-    lat, lon = _numbers(columns["lat"], sieve, "lat"), _numbers(columns["lon"], sieve, "lon")
+    lat, lon = (_degrees(columns, sieve, name) for name in ITEM_COORDINATES)
     swapped = (np.abs(lat) > 90) & (np.abs(lat) <= 180) & (np.abs(lon) <= 90)
     sieve.reject(swapped, "lat", "out of range; lat and lon look swapped: exchange them in `columns`")
     sieve.reject(np.abs(lat) > 90, "lat", "out of range: not within -90..90")
@@ -159,12 +182,12 @@ def _is_null(values: Object) -> Bool:
     return np.asarray(pd.isna(values), dtype=bool) | (values == "")
 
 
-def _numbers(values: Object, sieve: _Sieve, column: str) -> Float64:
-    numbers = _parsed(values)
-    empty = _is_null(values)
-    sieve.reject(empty, column, "empty or NaN")
-    sieve.reject(~np.isfinite(numbers) & ~empty, column, "not a finite number")
-    return np.where(np.isfinite(numbers), numbers, 0.0)
+def _degrees(columns: Mapping[str, Object], sieve: _Sieve, column: str) -> Float64:
+    """One coordinate; NaN where the row has neither."""
+    degrees, empty = _parsed(columns[column]), _is_null(columns[column])
+    sieve.reject(empty & ~unplaced(columns), column, NO_PLACE)
+    sieve.reject(~np.isfinite(degrees) & ~empty, column, "not a finite number")
+    return degrees
 
 
 def _prices(values: Object) -> tuple[Float64, Bool]:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from lgsid_ray.arrays import Bool, Float64, Int64
+from lgsid_ray.artifacts import Items
 from lgsid_ray.catalog.gazetteer import CITY_POPULATION, Gazetteer, gazetteer
 from lgsid_ray.catalog.vocabulary import (
     CATEGORIES,
@@ -98,21 +99,21 @@ def town_items(towns: Towns, town: int, seed: int) -> pa.Table:
     ]
     typical = np.array([price for _, _, price in LEAVES])[leaf]
     lat, lon = scatter(places.lat[place], places.lon[place], rng, count)
-    return pa.table(
-        {
-            "item_id": [f"t{town:05d}-{row:06d}" for row in range(count)],
-            "name": names,
-            "brand": pa.array(brand, pa.string()),
-            "category_1": [LEAVES[kind][0] for kind in leaf],
-            "category_2": [LEAVES[kind][1] for kind in leaf],
-            "price": np.round(typical * rng.lognormal(0, 0.25, count), 0).clip(1),
-            "province": [province] * count,
-            "city": [str(places.names[city])] * count,
-            "district": [str(places.names[place])] * count,
-            "lat": lat,
-            "lon": lon,
-        }
-    )
+    columns = {
+        "item_id": [f"t{town:05d}-{row:06d}" for row in range(count)],
+        "name": names,
+        "brand": brand,
+        "category_1": [LEAVES[kind][0] for kind in leaf],
+        "category_2": [LEAVES[kind][1] for kind in leaf],
+        "price": np.round(typical * rng.lognormal(0, 0.25, count), 0).clip(1),
+        "province": [province] * count,
+        "city": [str(places.names[city])] * count,
+        "district": [str(places.names[place])] * count,
+        "lat": lat,
+        "lon": lon,
+    }
+    # Typed, since a town may hold no item.
+    return pa.table({name: pa.array(values, Items.schema.field(name).type) for name, values in columns.items()})
 
 
 def scatter(lat: float, lon: float, rng: np.random.Generator, count: int) -> tuple[Float64, Float64]:

@@ -1,5 +1,5 @@
-"""The command line `lgsid`."""
+"""The command line: commands, shared options, tables on a terminal. What a command needs is imported when it runs."""
 
-from lgsid_ray.cli.app import app, main
+from lgsid_ray.cli.app import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

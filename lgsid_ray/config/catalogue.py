@@ -9,9 +9,11 @@ from lgsid_ray.config.base import Section
 Format = Literal["auto", "parquet", "csv", "tsv", "jsonl"]
 Datum = Literal["wgs84", "gcj02", "bd09"]
 
-ITEM_REQUIRED = ("item_id", "name", "lat", "lon")
+ITEM_REQUIRED = ("item_id", "name")
+ITEM_COORDINATES = ("lat", "lon")
+"""Both or neither; a catalogue without them is neither sampled nor aligned."""
 ITEM_TEXTS = ("brand", "category_1", "category_2", "province", "city", "district")
-ITEM_OPTIONAL = (*ITEM_TEXTS, "price")
+ITEM_OPTIONAL = (*ITEM_COORDINATES, *ITEM_TEXTS, "price")
 LOG_REQUIRED = ("user_id", "item_id")
 LOG_OPTIONAL = ("timestamp", "label")
 
@@ -44,7 +46,8 @@ class FileSource(Section):
     max_items: int | None = Field(default=None, ge=1)
     """Seeded sub-sample of the accepted items; None keeps all."""
     sample_by: Literal["item", "district"] = "item"
-    """What `max_items` draws: single items, or whole districts, which keeps neighbourhoods dense."""
+    """What `max_items` draws: single items, or whole districts, which keeps neighbourhoods dense. Items whose district
+    is unknown are in none."""
     min_interactions: int = Field(default=0, ge=0)
     """Leave out items with fewer rows in the log."""
 
@@ -72,7 +75,7 @@ class SplitConfig(Section):
     """Which items alignment never sees, and which events the recommenders are tested on."""
 
     held_place: float = Field(default=0.2, ge=0, lt=0.5)
-    """Share of items held out by whole districts."""
+    """Share of items held out by whole districts; where no item has one, none is held out so."""
     held_random: float = Field(default=0.2, ge=0, lt=0.5)
     """Share of items held out at random."""
     time_valid: float = Field(default=0.1, gt=0, lt=0.5)

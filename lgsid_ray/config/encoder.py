@@ -8,11 +8,16 @@ from lgsid_ray.config.base import Section, resource
 
 
 class PromptConfig(Section):
-    """Templates of METHOD's P = [P_content, P_location]; a field that is null drops out with its clause."""
+    """Templates of METHOD's P = [P_content, P_location]; a field that is null drops out with its clause.
+
+    Fields are the columns of the catalogue's items and `geohash`, made from lat and lon.
+    """
 
     content: list[str] = ["{name}", "brand {brand}", "{category_1}", "{category_2}", "price {price}"]
     location: list[str] = ["district {district}", "city {city}", "province {province}"]
     separator: str = ", "
+    geohash_precision: int = Field(default=5, ge=1, le=12)
+    """Characters of `{geohash}`: 5 is a cell of about 5 km."""
 
 
 class EncoderConfig(Section):

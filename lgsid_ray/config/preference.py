@@ -12,12 +12,12 @@ class PreferenceConfig(Section):
     collaborative: float = Field(default=0.3, ge=0, le=1)
     """Share of triples whose i+ is a co-visited item (D_dc); the rest is near (D_gc)."""
     hard: float = Field(default=0.3, ge=0, le=1)
-    """Share of i- drawn just outside the anchor's location: at the nearest places that lie elsewhere."""
+    """Share of i- drawn just outside the anchor's district: at the nearest points that lie elsewhere."""
     content: float = Field(default=0.4, ge=0, le=1)
     """Share of i- that resemble the anchor most in the reference space but lie elsewhere; what `hard` and
-    `content` leave is drawn uniformly from outside the anchor's location."""
+    `content` leave is drawn uniformly from outside the anchor's district."""
     neighbour: float = Field(default=0.0, ge=0, le=1)
-    """Share of near i+ taken from the nearest places; the rest is drawn from the anchor's whole location."""
+    """Share of near i+ taken from the nearest points; the rest is drawn from the anchor's whole district."""
     wide: float = Field(default=0.3, ge=0, le=1)
     """Share of near triples drawn for the levels above: i+ from the anchor's city or province, i- from outside it;
     without them embeddings learn which district, and forget which districts belong together."""

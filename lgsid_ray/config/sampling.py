@@ -8,14 +8,14 @@ from lgsid_ray.config.base import Section
 
 
 class SamplingConfig(Section):
-    """Which districts are put under each anchor's content."""
+    """Which items lend their location to each anchor's content."""
 
     negatives: int = Field(default=15, ge=2)
     """K of Eq 1."""
     strategy: Literal["density", "uniform"] = "density"
     """`density`: log-spaced neighbour ranks; `uniform`: the ablation without density."""
     max_rank: int = Field(default=1000, ge=2)
-    """Farthest neighbour rank that `density` may draw; ranks count distinct places."""
+    """Farthest neighbour rank that `density` may draw; ranks count distinct points."""
     max_anchors: int | None = Field(default=600, ge=2)
     """Seeded sub-sample of the training anchors; None takes all."""
 

@@ -47,7 +47,7 @@ class TokenizerBase(Section):
     """Its name beside others of its kind; None: its kind."""
     sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 32, 32], min_length=1, max_length=8)
     """Codebook size per level; L is their number."""
-    embeddings: Literal["aligned", "origin"] = "aligned"
+    embeddings: Literal["auto", "aligned", "origin"] = "auto"
     kmeans: KMeansConfig = Field(default_factory=KMeansConfig)
     min_usage: float = Field(default=0.02, ge=0, le=1)
     """Refuse a codebook of which a smaller share is in use: it has collapsed."""

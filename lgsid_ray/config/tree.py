@@ -21,6 +21,9 @@ from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.config.tokenizer import HgitConfig, TokenizerConfig
 from lgsid_ray.errors import ConfigError
 
+Tree = dict[str, Any]
+"""A configuration as it is read: nested mappings, nothing filled in."""
+
 CONFIG_VERSION = 1
 """The newest layout this code reads; the `version` field below spells it again, as a Literal must."""
 
@@ -45,12 +48,18 @@ class RunConfig(Section):
     tune: TuneConfig = Field(default_factory=TuneConfig)
     ray: RayConfig = Field(default_factory=RayConfig)
 
+    @property
+    def aligned(self) -> bool:
+        """Whether the encoder is aligned; a catalogue without coordinates makes `auto` come out as `origin`."""
+        trainable = self.encoder.kind == "hf"
+        return self.tokenizer.embeddings == "aligned" or (self.tokenizer.embeddings == "auto" and trainable)
+
     @model_validator(mode="after")
     def _sections_fit(self) -> "RunConfig":
         if self.encoder.kind == "random_projection" and self.tokenizer.embeddings == "aligned":
             raise ValueError(
                 "tokenizer.embeddings=aligned needs a trainable encoder, but encoder.kind=random_projection "
-                "has no weights; set tokenizer.embeddings=origin"
+                "has no weights; set tokenizer.embeddings=auto"
             )
         return self
 
@@ -61,13 +70,18 @@ def load(path: str | None, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         ConfigError: the file is missing or not YAML, or a value is refused; the key's path is named.
     """
+    return parse(read_tree(path, overrides), f"config {path}" if path else "the configuration")
+
+
+def read_tree(path: str | None, overrides: list[str] | None = None) -> Tree:
+    """What a YAML file holds (None: nothing), with `section.key=value` overrides put in; not yet validated."""
     tree = _read(path) if path else {}
     for text in overrides or []:
         override(tree, text)
-    return parse(tree, f"config {path}" if path else "the configuration")
+    return tree
 
 
-def parse(tree: dict[str, Any], origin: str) -> RunConfig:
+def parse(tree: Tree, origin: str) -> RunConfig:
     """Validate a tree; `origin` is how messages name it.
 
     Raises:
@@ -84,15 +98,20 @@ def parse(tree: dict[str, Any], origin: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        refused: dict[str, list[str]] = {}
-        for one in error.errors(include_url=False):
-            refused.setdefault(_path(one, tree), []).append(_explain(one))
-        # A value that may be one of several types is refused once for each of them.
-        lines = [f"  {path}{': ' if path else ''}{'; or: '.join(texts)}" for path, texts in refused.items()]
-        raise ConfigError("\n".join([f"{origin} is refused:", *lines])) from None
+        raise ConfigError(refusal(error, tree, origin)) from None
 
 
-def override(tree: dict[str, Any], text: str) -> None:
+def refusal(error: ValidationError, tree: Tree, origin: str) -> str:
+    """What was refused, a line for each key."""
+    refused: dict[str, list[str]] = {}
+    for one in error.errors(include_url=False):
+        refused.setdefault(_path(one, tree), []).append(_explain(one))
+    # A value that may be one of several types is refused once for each of them.
+    lines = [f"  {path}{': ' if path else ''}{'; or: '.join(texts)}" for path, texts in refused.items()]
+    return "\n".join([f"{origin} is refused:", *lines])
+
+
+def override(tree: Tree, text: str) -> None:
     """Apply one `section.key=value` to a nested mapping in place; the value is parsed as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
@@ -101,14 +120,26 @@ def override(tree: dict[str, Any], text: str) -> None:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from None
-    *parents, last = key.strip().split(".")
+    try:
+        assign(tree, key.strip(), parsed)
+    except ConfigError as error:
+        raise ConfigError(f"--set {text!r}: {error}") from None
+
+
+def assign(tree: Tree, key: str, value: Any) -> None:
+    """Put a value at `section.key` of a nested mapping, in place.
+
+    Raises:
+        ConfigError: a part of the key is a value, not a section.
+    """
+    *parents, last = key.split(".")
     node = tree
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {text!r}: {parent!r} is a value, not a section")
+            raise ConfigError(f"{key}: {parent!r} is a value, not a section")
         node = child
-    node[last] = parsed
+    node[last] = value
 
 
 def to_yaml(config: RunConfig) -> str:

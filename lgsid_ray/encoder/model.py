@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lgsid_ray.arrays import Float32
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.errors import ConfigError
 
@@ -23,7 +24,7 @@ class Encoder(Protocol):
 
     dimension: int
 
-    def encode(self, prompts: Sequence[str]) -> np.ndarray:
+    def encode(self, prompts: Sequence[str]) -> Float32:
         """(n, dimension) float32, L2-normalised, in the order of the prompts."""
 
 
@@ -54,7 +55,7 @@ class TextEncoder:
         """A run's aligned model by its folder, or any other by path or name; `settings` as in the section `encoder`."""
         return cls(EncoderConfig(model=path_or_name, **settings))
 
-    def encode(self, prompts: Sequence[str]) -> np.ndarray:
+    def encode(self, prompts: Sequence[str]) -> Float32:
         """(n, dimension) float32, L2-normalised, in the order of the prompts."""
         texts, back = np.unique(np.asarray(prompts, dtype=object), return_inverse=True)
         # Longest first: if memory does not suffice, it fails at once.
@@ -66,7 +67,7 @@ class TextEncoder:
         return vectors[back]
 
     @torch.inference_mode()
-    def _forward(self, texts: list[str]) -> np.ndarray:
+    def _forward(self, texts: list[str]) -> Float32:
         batch = tokenise_batch(self.tokenizer, texts, self._config.max_tokens).to(self._device)
         # Weights stay float32, as in training: an aligned model's small changes would be lost to rounding.
         with torch.autocast(self._device, torch.bfloat16, enabled=self._config.dtype == "bfloat16"):
@@ -79,9 +80,9 @@ class RandomProjection:
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
-        self._words: dict[str, np.ndarray] = {}
+        self._words: dict[str, Float32] = {}
 
-    def encode(self, prompts: Sequence[str]) -> np.ndarray:
+    def encode(self, prompts: Sequence[str]) -> Float32:
         """(n, dimension) float32, L2-normalised, in the order of the prompts."""
         out = np.zeros((len(prompts), self.dimension), dtype=np.float32)
         for row, prompt in enumerate(prompts):
@@ -91,7 +92,7 @@ class RandomProjection:
         out /= np.linalg.norm(out, axis=1, keepdims=True)
         return out
 
-    def _direction(self, word: str) -> np.ndarray:
+    def _direction(self, word: str) -> Float32:
         if word not in self._words:
             if len(self._words) > 200_000:  # names are open-ended; the cache is not
                 self._words.clear()

@@ -4,7 +4,7 @@ A unit is a run of rows of one input part; its result is one output part, writte
 whose part already stands are skipped, so a killed stage continues in the middle, and the result is the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,17 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from lgsid_ray.artifacts.schemas import conform, embeddings, list_embeddings
+from lgsid_ray.arrays import Int64
+from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives, Table, apart
+from lgsid_ray.artifacts.embeddings import column
+from lgsid_ray.artifacts.table import matrix
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.local import local_copy
 from lgsid_ray.encoder.model import Encoder, identity, make_encoder
 from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
 from lgsid_ray.errors import StorageError
+from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 
 Unit = dict[str, Any]
@@ -34,17 +38,17 @@ def weights(config: RunConfig) -> list[str]:
     return [f"{config.encoder.model} {found}"] if found else []
 
 
-def embed(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+def embed(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Reference embeddings of the full prompts: `embeddings/`, in item order."""
     return _embed_items(config.encoder, inputs["catalogue"], out, full_prompts)
 
 
-def embed_content(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+def embed_content(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Embeddings of the content-only prompts: `embeddings/`, in item order."""
     return _embed_items(config.encoder, inputs["catalogue"], out, content_prompts)
 
 
-def embed_aligned(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+def embed_aligned(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Embeddings of the full prompts by the aligned model: `embeddings/`, in item order."""
     return _embed_items(config.encoder, inputs["catalogue"], out, full_prompts, inputs["align"].child("model"))
 
@@ -53,80 +57,67 @@ def _embed_items(
     config: EncoderConfig,
     catalogue: StageDir,
     out: StageDir,
-    prompts: Callable[..., list[str]],
+    prompts: Callable[[pa.Table, PromptConfig], list[str]],
     model: StageDir | None = None,
-) -> dict[str, Any]:
+) -> Facts:
     def work(encoder: Encoder, items: pa.Table) -> pa.Table:
         vectors = encoder.encode(prompts(items, config.prompt))
-        columns = {
-            "item_index": items.column("item_index"),
-            "item_id": items.column("item_id"),
-            "embedding": _vectors(vectors),
-        }
-        return conform(pa.table(columns), embeddings(encoder.dimension), "embeddings")
+        return items.select(["item_index", "item_id"]).append_column("embedding", column(vectors))
 
-    return _run(config, catalogue, "items", out, "embeddings", work, model)
+    return _run(config, Items(catalogue), Embeddings(out), work, model)
 
 
-def embed_lists(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+def embed_lists(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Embeddings of every anchor's list [P_i, P_i^1 … P_i^K] (Eq 1): `lists/`.
 
     The prompts' two halves of the items in any list are held once in the object store and shared by the actors.
+
+    Raises:
+        StorageError: an item of a list is not in the catalogue.
     """
     settings = config.encoder.prompt
-    wanted, *halves = _halves(inputs["catalogue"], inputs["sample"], settings)
-    shared = ray.put((wanted, *(pa.array(half) for half in halves)))
+    shared = ray.put(_halves(Items(inputs["catalogue"]), Negatives(inputs["sample"]), settings))
 
-    def work(encoder: Encoder, lists: pa.Table) -> pa.Table:
+    def work(encoder: Encoder, drawn: pa.Table) -> pa.Table:
         wanted, contents, locations = ray.get(shared)
-        anchors = lists.column("item_index").to_numpy()
-        negatives = np.stack(lists.column("negatives").to_numpy(zero_copy_only=False))
-        places = np.searchsorted(wanted, np.concatenate([anchors[:, None], negatives], axis=1))
+        anchors, negatives = drawn.column("item_index").to_numpy(), matrix(drawn.column("negatives"))
+        rows = np.searchsorted(wanted, np.concatenate([anchors[:, None], negatives], axis=1))
         texts = combine(
-            contents.take(pa.array(np.repeat(places[:, 0], places.shape[1]))).to_pylist(),
-            locations.take(pa.array(places.ravel())).to_pylist(),
+            contents.take(pa.array(np.repeat(rows[:, 0], rows.shape[1]))).to_pylist(),
+            locations.take(pa.array(rows.ravel())).to_pylist(),
             settings.separator,
         )
-        vectors = encoder.encode(texts).reshape(len(lists), -1)
-        columns = {
-            "item_index": lists.column("item_index"),
-            "negatives": lists.column("negatives"),
-            "embedding": _vectors(vectors),
-        }
-        return conform(pa.table(columns), list_embeddings(vectors.shape[1]), "lists")
+        vectors = encoder.encode(texts).reshape(len(drawn), -1)
+        return drawn.select(["item_index", "negatives"]).append_column("embedding", column(vectors))
 
-    return _run(config.encoder, inputs["sample"], "negatives", out, "lists", work, None)
+    return _run(config.encoder, Negatives(inputs["sample"]), Lists(out), work)
 
 
-def _halves(catalogue: StageDir, sample: StageDir, prompt: PromptConfig) -> tuple[np.ndarray, list[str], list[str]]:
+def _halves(items: Items, negatives: Negatives, prompt: PromptConfig) -> tuple[Int64, pa.Array, pa.Array]:
     """item_index, ascending, of every item that stands in a list; its content prompt and its location prompt."""
     indices = []
-    for part in sample.parts("negatives"):
-        table = sample.read_part(part, ["item_index", "negatives"])
-        indices += [table.column("item_index").to_numpy(), table.column("negatives").combine_chunks().flatten()]
+    for table in negatives.scan(["item_index", "negatives"]):
+        indices += [table.column("item_index").to_numpy(), matrix(table.column("negatives")).ravel()]
     wanted = np.unique(np.concatenate(indices))
     contents: list[str] = []
     locations: list[str] = []
-    for part in catalogue.parts("items"):
-        items = catalogue.read_part(part)
-        items = items.filter(pa.array(np.isin(items.column("item_index").to_numpy(), wanted)))
-        contents += content_prompts(items, prompt)
-        locations += location_prompts(items, prompt)
-    return wanted, contents, locations
+    for table in items.among(wanted):
+        contents += content_prompts(table, prompt)
+        locations += location_prompts(table, prompt)
+    if len(contents) != len(wanted):
+        raise apart(items, negatives, f"of {len(wanted)} items in lists the catalogue holds {len(contents)}")
+    return wanted, pa.array(contents), pa.array(locations)
 
 
 class _Embedder:
     """An actor: loads the model once, then turns units into output parts."""
 
-    def __init__(
-        self, config: EncoderConfig, out: StageDir, table: str, work: Work, model: StageDir | None, source: StageDir
-    ) -> None:
+    def __init__(self, config: EncoderConfig, source: Table, target: Table, work: Work, model: StageDir | None) -> None:
         # One thread an actor on a CPU: the pool is the parallelism, and threads would fight for the cores.
         torch.set_num_threads(1)
-        self._config, self._model = config, model
+        self._config, self._source, self._target, self._work, self._model = config, source, target, work, model
         self._encoder: Encoder | None = None
         self._part: tuple[str, Any] = ("", None)
-        self._out, self._table, self._work, self._source = out, table, work, source
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._encoder is None:
@@ -136,28 +127,21 @@ class _Embedder:
             self._encoder = make_encoder(self._config, path, device)
         for part, start, rows, name in zip(batch["part"], batch["start"], batch["rows"], batch["name"], strict=True):
             if part != self._part[0]:  # units of a part follow one another
-                self._part = (part, self._source.read_part(str(part)))
+                self._part = (part, self._source.part(str(part)))
             table = self._part[1].slice(int(start), int(rows))
-            self._out.write_table(f"{self._table}/{name}", self._work(self._encoder, table))
+            self._target.write(self._work(self._encoder, table), name)
         return {"rows": batch["rows"]}
 
 
-def _run(
-    config: EncoderConfig,
-    source: StageDir,
-    source_table: str,
-    out: StageDir,
-    table: str,
-    work: Work,
-    model: StageDir | None,
-) -> dict[str, Any]:
-    """Compute the parts that are missing.
+def _run(config: EncoderConfig, source: Table, target: Table, work: Work, model: StageDir | None = None) -> Facts:
+    """Compute the parts of `target` that are missing.
 
     Raises:
         StorageError: those that stand are another encoder's, for example since the weights were exchanged.
     """
-    units = _units(source, source_table, config.rows)
-    standing = out.members(table)
+    out = target.folder
+    units = _units(source, config.rows)
+    standing = out.members(target.name)
     missing = [unit for unit in units if unit["name"] not in standing]
     record = identity(config, local_copy(model) if model is not None else None)
     if len(missing) < len(units) and out.read_json("encoder.json") != record:
@@ -168,26 +152,22 @@ def _run(
     if missing:
         stream = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             _Embedder,
-            fn_constructor_args=(config, out, table, work, model, source),
+            fn_constructor_args=(config, source, target, work, model),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(missing))),
             num_cpus=0 if config.gpus_per_actor else 1,
             num_gpus=config.gpus_per_actor,
         )
-        for _ in track(stream.iter_rows(), f"  {table}", total=len(missing), console=Console(stderr=True)):
+        for _ in track(stream.iter_rows(), f"  {target.name}", total=len(missing), console=Console(stderr=True)):
             pass
     rows = sum(unit["rows"] for unit in units)
     return {"rows": rows, "parts": len(units), "computed_parts": len(missing)}
 
 
-def _units(source: StageDir, table: str, rows: int) -> list[Unit]:
+def _units(source: Table, rows: int) -> list[Unit]:
     units = []
-    for number, (part, total) in enumerate(source.count_parts(table)):
+    for number, (part, total) in enumerate(source.folder.count_parts(source.name)):
         for start in range(0, total, rows):
             name = f"part-{number:05d}-{start:09d}.parquet"
             units.append({"part": part, "start": start, "rows": min(rows, total - start), "name": name})
     return units
-
-
-def _vectors(vectors: np.ndarray) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])

@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 
 from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.artifacts.frontier import MEASURES
+from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.config.evaluate import EvaluateConfig
 from lgsid_ray.evaluate import frontiers
 from lgsid_ray.evaluate.clustering import agreement
 from lgsid_ray.evaluate.gap import compare
 from lgsid_ray.evaluate.retrieval import judge, mean, search
-from lgsid_ray.evaluate.space import LEVELS, Queries, Space
+from lgsid_ray.evaluate.space import Queries, Space
 
 FRONTIER_K = 5
 """Similarity@5 and T@5 span the frontiers."""
-MEASURES = ("similarity", "content_similarity", *LEVELS)
 
 
 def retrieval_tables(space: Space, queries: Queries, ks: list[int]) -> list[dict[str, Any]]:
@@ -34,15 +35,19 @@ def retrieval_tables(space: Space, queries: Queries, ks: list[int]) -> list[dict
                 row |= _means(by_k.get(k, {}), members)
                 if k not in by_k:
                     row["reason"] = f"the catalogue has only {len(space) - 1} other items"
+                elif unknown := [level for level in LEVELS if row[level] is None]:
+                    row["reason"] = f"no query has a known {' or '.join(unknown)}"
                 rows.append(row)
     return rows
 
 
 def frontier_rows(space: Space, queries: Queries) -> list[dict[str, Any]]:
-    """One row per arm, group and knob; no rows where the catalogue has too few items for K = 5."""
-    if len(space) <= FRONTIER_K:
+    """One row per arm, group and knob; no rows where nothing can be compared (`gaps` gives the reason)."""
+    if _incomparable(space):
         return []
-    makers: list[Callable[[Space, Int64, int], frontiers.Arm]] = [frontiers.oracle, frontiers.late_fusion]
+    makers: list[Callable[[Space, Int64, int], frontiers.Arm]] = [frontiers.oracle]
+    if space.xyz is not None:
+        makers.append(frontiers.late_fusion)
     if space.aligned is not None:
         makers.append(frontiers.aligned)
     rows = []
@@ -55,8 +60,10 @@ def frontier_rows(space: Space, queries: Queries) -> list[dict[str, Any]]:
     return rows
 
 
-def gaps(rows: list[dict[str, Any]], groups: list[str], floor: float) -> dict[str, dict[str, Any]]:
+def gaps(space: Space, rows: list[dict[str, Any]], groups: list[str], floor: float) -> dict[str, dict[str, Any]]:
     """Group → what every arm is worth at the floor; `reason` where there is nothing to compare."""
+    if reason := _incomparable(space):
+        return {group: {"reason": reason} for group in groups}
     result: dict[str, dict[str, Any]] = {}
     for group in groups:
         arms: dict[str, list[dict[str, Any]]] = {}
@@ -64,8 +71,15 @@ def gaps(rows: list[dict[str, Any]], groups: list[str], floor: float) -> dict[st
             if row["group"] == group:
                 point = {name: row[name] for name in ("knob", *MEASURES)}
                 arms.setdefault(row["arm"], []).append(point)
-        result[group] = compare(arms, floor) if arms else {"reason": "too few items for retrieval at K = 5"}
+        result[group] = compare(arms, floor)
     return result
+
+
+def _incomparable(space: Space) -> str | None:
+    """Why there is no frontier of this space."""
+    if len(space) <= FRONTIER_K:
+        return f"too few items for retrieval at K = {FRONTIER_K}"
+    return None if space.has_districts else "no item has a known district"
 
 
 def clusterings(space: Space, config: EvaluateConfig, seed: int) -> list[dict[str, Any]]:

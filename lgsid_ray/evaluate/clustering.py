@@ -7,8 +7,8 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 from lgsid_ray.arrays import Float32, Int64
+from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.draws import random_bits
-from lgsid_ray.evaluate.space import LEVELS
 
 BATCH = 4096
 

@@ -54,7 +54,13 @@ def oracle(space: Space, queries: Int64, k: int, gammas: tuple[float, ...] = GAM
 
 
 def late_fusion(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = WEIGHTS) -> Arm:
-    """Retrieve by the cosine of [E_ref, w·xyz]; its norms are all equal, so it orders by cos + w²·(xyz·xyz')."""
+    """Retrieve by the cosine of [E_ref, w·xyz]; its norms are all equal, so it orders by cos + w²·(xyz·xyz').
+
+    Raises:
+        ValueError: the space has no coordinates.
+    """
+    if space.xyz is None:
+        raise ValueError("this space has no coordinates")
     found = np.empty((len(weights), len(queries), k), dtype=np.int64)
     places = torch.from_numpy(space.xyz)
     for rows, scores in score_blocks(space.reference[queries], space.reference, queries):

@@ -62,7 +62,9 @@ def compare(frontiers: Mapping[str, Sequence[Point]], floor: float) -> dict[str,
         name: gap_closed(origin["district"], best[name], best["oracle"]) for name in frontiers if name != "oracle"
     }
     result = {"origin": origin, "floor_similarity": bound, "arms": arms, "gap_closed": closed}
-    if best["oracle"] - origin["district"] < 1e-9:
+    if not closed:
+        result["reason"] = "there is no arm beside the oracle: nothing is aligned, and there are no coordinates to fuse"
+    elif best["oracle"] - origin["district"] < 1e-9:
         result["reason"] = "there is no gap: the oracle's T@5 at the floor is no higher than origin's"
     return result
 

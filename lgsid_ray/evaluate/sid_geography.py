@@ -5,24 +5,25 @@ from typing import Any
 import numpy as np
 
 from lgsid_ray.arrays import Float64, Int64
-from lgsid_ray.evaluate.space import LEVELS
+from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.geo.distance import chord_to_km
 
 
-def sid_geography(tokens: Int64, labels: Int64, xyz: Float64) -> list[dict[str, Any]]:
+def sid_geography(tokens: Int64, labels: Int64, xyz: Float64 | None) -> list[dict[str, Any]]:
     """Per prefix length: clusters, purity and radius.
 
     Args:
         tokens: (n, levels).
         labels: (n, 3) path codes, -1 unknown.
-        xyz: (n, 3) unit sphere.
+        xyz: (n, 3) unit sphere; None in a catalogue without coordinates.
 
     Returns:
         One mapping per prefix length, with `one_<level>`: share of the clusters whose items all bear one label;
         `items_one_<level>`: share of the items that are in such clusters; `majority_<level>`: share of the items
         that bear their cluster's commonest label; `radius_km`: median over the clusters of the median great-circle
         distance to the cluster's spherical centroid; `radius_km_items`: median over all items of that distance.
-        Items whose label is unknown bear none in common.
+        Items whose label is unknown bear none in common. What cannot be told is None, with a `reason`: shares of a
+        level that no item has, kilometres without coordinates.
     """
     rows = []
     group = np.zeros(len(tokens), dtype=np.int64)
@@ -32,19 +33,33 @@ def sid_geography(tokens: Int64, labels: Int64, xyz: Float64) -> list[dict[str, 
     return rows
 
 
-def _clusters(group: Int64, labels: Int64, xyz: Float64) -> dict[str, Any]:
+def _clusters(group: Int64, labels: Int64, xyz: Float64 | None) -> dict[str, Any]:
     sizes = np.bincount(group)
     row: dict[str, Any] = {"clusters": len(sizes), "mean_items": float(sizes.mean())}
+    lacking = []
     for level, name in enumerate(LEVELS):
-        most = _majority(group, labels[:, level], len(sizes))
-        whole = most == sizes
-        row[f"one_{name}"] = float(whole.mean())
-        row[f"items_one_{name}"] = float(sizes[whole].sum() / sizes.sum())
-        row[f"majority_{name}"] = float(most.sum() / sizes.sum())
-    distances = distances_km(group, xyz)
-    row["radius_km"] = float(np.median(_medians(group, distances, sizes)))
-    row["radius_km_items"] = float(np.median(distances))
-    return row
+        if (labels[:, level] >= 0).any():
+            row |= _shares(name, _majority(group, labels[:, level], len(sizes)), sizes)
+        else:
+            row |= dict.fromkeys((f"one_{name}", f"items_one_{name}", f"majority_{name}"))
+            lacking.append(name)
+    if xyz is not None:
+        distances = distances_km(group, xyz)
+        row["radius_km"] = float(np.median(_medians(group, distances, sizes)))
+        row["radius_km_items"] = float(np.median(distances))
+    else:
+        row |= {"radius_km": None, "radius_km_items": None}
+        lacking.append("coordinates")
+    return row | ({"reason": f"no item has {' or '.join(lacking)}"} if lacking else {})
+
+
+def _shares(name: str, most: Int64, sizes: Int64) -> dict[str, float]:
+    whole = most == sizes
+    return {
+        f"one_{name}": float(whole.mean()),
+        f"items_one_{name}": float(sizes[whole].sum() / sizes.sum()),
+        f"majority_{name}": float(most.sum() / sizes.sum()),
+    }
 
 
 def distances_km(group: Int64, xyz: Float64) -> Float64:

@@ -1,15 +1,16 @@
 """What is judged: the catalogue's labels and places beside its embeddings, and the queries drawn from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from lgsid_ray.arrays import Bool, Float32, Float64, Int64, Text
+from lgsid_ray.artifacts import Embeddings, Items
+from lgsid_ray.artifacts.labels import LEVELS, path_codes
 from lgsid_ray.draws import random_bits
+from lgsid_ray.execution.stage import Inputs
 
-LEVELS = ("province", "city", "district")
 GROUPS = ("all", "train", "held_place", "held_random")
 
 
@@ -21,8 +22,8 @@ class Space:
     """(n, d) L2-normalised, the frozen reference space E_ref."""
     labels: Int64
     """(n, 3) codes of the paths (province), (province, city), (province, city, district); -1: unknown."""
-    xyz: Float64
-    """(n, 3) on the unit sphere."""
+    xyz: Float64 | None
+    """(n, 3) on the unit sphere; None in a catalogue without coordinates."""
     aligned: Float32 | None = None
     """(n, d) L2-normalised, the policy space E_π; None where nothing was aligned."""
     content: Float32 | None = None
@@ -30,6 +31,11 @@ class Space:
 
     def __len__(self) -> int:
         return len(self.reference)
+
+    @property
+    def has_districts(self) -> bool:
+        """Whether any item's district is known."""
+        return bool((self.labels[:, -1] >= 0).any())
 
 
 @dataclass(frozen=True)
@@ -42,21 +48,20 @@ class Queries:
     """Group → (q,) membership."""
 
 
-def path_codes(columns: Sequence[pa.ChunkedArray]) -> Int64:
-    """Codes of label paths, (n, levels): names recur (a Springfield in many states), paths do not.
+def read_space(inputs: Inputs) -> tuple[Space, Text]:
+    """The space to judge and every item's split; aligned and content embeddings where the run has them.
 
-    A null anywhere in the path makes it unknown, -1, which equals nothing.
+    Memory: one float32 matrix per space, labels as strings while they are coded.
     """
-    codes: list[Int64] = []
-    above = np.zeros(len(columns[0]), dtype=np.int64)
-    for column in columns:
-        own = column.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy().astype(np.int64)
-        unknown = (own < 0) | (above < 0)
-        pair = np.where(unknown, -1, above * (own.max(initial=0) + 1) + own)
-        names, above = np.unique(pair, return_inverse=True)
-        above = np.where(unknown, -1, above - int(len(names) > 0 and names[0] < 0))
-        codes.append(above)
-    return np.stack(codes, axis=1)
+    items = Items(inputs["catalogue"])
+    table = items.read([*LEVELS, "split"])
+    items.check(len(table))
+    matrices = {
+        name: Embeddings(inputs[stage]).matrix(len(table))
+        for name, stage in (("reference", "embed"), ("aligned", "embed_aligned"), ("content", "embed_content"))
+        if stage in inputs
+    }
+    return Space(labels=path_codes(table), xyz=items.xyz(), **matrices), np.asarray(table.column("split").to_pylist())
 
 
 def draw_queries(split: Text, count: int, seed: int) -> Queries:

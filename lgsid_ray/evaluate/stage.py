@@ -1,28 +1,19 @@
 """The stage that judges: metrics.json and frontier.parquet. It runs on the driver and needs no Ray."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from lgsid_ray.artifacts import Frontier, Sids
 from lgsid_ray.config import RunConfig
-from lgsid_ray.evaluate.alignment import MEASURES, clusterings, frontier_rows, gaps, retrieval_tables
-from lgsid_ray.evaluate.inputs import read_space, read_tokens
+from lgsid_ray.evaluate.alignment import clusterings, frontier_rows, gaps, retrieval_tables
 from lgsid_ray.evaluate.sid_geography import sid_geography
-from lgsid_ray.evaluate.space import draw_queries
+from lgsid_ray.evaluate.space import draw_queries, read_space
+from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 
-FRONTIER = pa.schema(
-    [
-        ("arm", pa.string()),  # oracle | late_fusion | aligned; each begins at origin
-        ("group", pa.string()),  # all | train | held_place | held_random
-        ("knob", pa.float64()),  # γ, w or α
-        *((name, pa.float64()) for name in MEASURES),  # at K = 5
-    ]
-)
 
-
-def evaluate(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -> dict[str, Any]:
+def evaluate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Judge the embeddings and the SIDs of a run (METHOD §4).
 
     Reads catalogue, embed, tokenise and, where the run has them, embed_aligned and embed_content. Memory: one
@@ -35,22 +26,23 @@ def evaluate(config: RunConfig, inputs: Mapping[str, StageDir], out: StageDir) -
     metrics: dict[str, Any] = {
         "seed": seed,
         "items": len(space),
+        "located": space.xyz is not None,
         "dimension": int(space.reference.shape[1]),
         "floor": section.floor,
         "groups": {name: int(members.sum()) for name, members in queries.groups.items()},
         "retrieval": retrieval_tables(space, queries, section.ks),
-        "frontier": gaps(rows, list(queries.groups), section.floor),
+        "frontier": gaps(space, rows, list(queries.groups), section.floor),
         "clustering": clusterings(space, section, seed),
-        "sid_geography": sid_geography(read_tokens(inputs["tokenise"], len(space)), space.labels, space.xyz),
+        "sid_geography": sid_geography(Sids(inputs["tokenise"]).tokens(len(space)), space.labels, space.xyz),
         "codebook": inputs["tokenise"].read_json("metrics.json"),
     }
-    out.write_table("frontier.parquet", pa.Table.from_pylist(rows, schema=FRONTIER))
+    Frontier(out).write(pa.Table.from_pylist(rows, schema=Frontier.schema))
     out.write_json("metrics.json", metrics)
     return _headline(metrics)
 
 
-def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {"items": metrics["items"], "queries": metrics["groups"], "floor": metrics["floor"]}
+def _headline(metrics: dict[str, Any]) -> Facts:
+    facts: Facts = {"items": metrics["items"], "queries": metrics["groups"], "floor": metrics["floor"]}
     for group, found in metrics["frontier"].items():
         for arm, closed in found.get("gap_closed", {}).items():
             facts[f"gap_closed/{arm}/{group}"] = closed

@@ -7,8 +7,9 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lgsid_ray.evaluate.alignment import FRONTIER_K, MEASURES
-from lgsid_ray.evaluate.space import LEVELS
+from lgsid_ray.artifacts.frontier import MEASURES
+from lgsid_ray.artifacts.labels import LEVELS
+from lgsid_ray.evaluate.alignment import FRONTIER_K
 
 Metrics = dict[str, Any]
 SHORT = {
@@ -100,7 +101,7 @@ def _clustering(metrics: list[Metrics]) -> Table:
 
 
 def _sid_geography(metrics: list[Metrics]) -> Table:
-    columns: dict[str, Callable[[Metrics], float]] = {
+    columns: dict[str, Callable[[Metrics], float | None]] = {
         "clusters": lambda row: row["clusters"],
         "in one province": lambda row: row["one_province"],
         "in one city": lambda row: row["one_city"],

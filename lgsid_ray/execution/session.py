@@ -1,5 +1,6 @@
 """Joining a Ray cluster, or starting a private one on this machine."""
 
+import fcntl
 import logging
 import os
 import shutil
@@ -9,14 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import ray
-import ray.data
 
 from lgsid_ray.config.cluster import RayConfig
 from lgsid_ray.errors import ConfigError
 
 _PREFIX = "lgsid-ray-"
+_ENVIRONMENT = {
+    # Ray prints the trace of every error that it also raises, and of those that came second.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    # Its C++ side calls it an error that a pool of actors has arguments, which Ray Data's all have.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 @contextmanager
@@ -36,7 +44,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
     if address and address != "local":
         try:
-            ray.init(address=address, log_to_driver=False)
+            with _without_greeting():
+                ray.init(address=address, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"ray.address {address}: cannot connect: {error}") from None
         try:
@@ -44,21 +53,20 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
-    # Short path: Ray's sockets live below it, and a Unix socket's path has at most 107 bytes.
-    _sweep()
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+    with session_folder() as folder:
         before = os.environ.get("RAY_TMPDIR")
-        os.environ["RAY_TMPDIR"] = folder
-        ray.init(
-            address="local",
-            num_cpus=config.cpus,
-            object_store_memory=config.object_store_mb * 2**20,
-            include_dashboard=config.dashboard,
-            dashboard_host="127.0.0.1",
-            _temp_dir=folder,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+        os.environ["RAY_TMPDIR"] = str(folder)
+        with _without_greeting():
+            ray.init(
+                address="local",
+                num_cpus=config.cpus,
+                object_store_memory=config.object_store_mb * 2**20,
+                include_dashboard=config.dashboard,
+                dashboard_host="127.0.0.1",
+                _temp_dir=str(folder),
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
         try:
             yield
         finally:
@@ -69,25 +77,73 @@ def ray_session(config: RayConfig) -> Iterator[None]:
                 os.environ["RAY_TMPDIR"] = before
 
 
+@contextmanager
+def session_folder() -> Iterator[Path]:
+    """A new folder for a private Ray, removed at the end; what killed drivers have left goes first.
+
+    A lock on it tells that its driver lives, also to those who share the temporary directory but see no common
+    process numbers, as containers do.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with _locked(left, wait=False) as abandoned:
+            if abandoned:
+                shutil.rmtree(left, ignore_errors=True)
+    while True:
+        # Short path: Ray's sockets live below it, and a Unix socket's path has at most 107 bytes.
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        with _locked(folder, wait=True) as mine:
+            if mine:  # otherwise another driver took it for abandoned before it was locked
+                try:
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+                return
+
+
+@contextmanager
+def _locked(folder: Path, wait: bool) -> Iterator[bool]:
+    """Hold the folder's lock; False where it is another's, or the folder is gone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = folder.exists()
+        except OSError:
+            held = wait  # no locks on this file system: nobody takes anything for abandoned there
+        yield held
+    finally:
+        os.close(handle)
+
+
 def _quiet() -> None:
     """Leave the terminal to this project's own lines: workers' logs stay in Ray's log files."""
-    # Ray prints the trace of every error that it also raises, and of those that came second.
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     logging.getLogger("DeepSpeed").addFilter(_is_error)  # a level of ours would be overwritten at its import
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
 
 
 def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
 
-def _sweep() -> None:
-    """Remove what killed drivers left in the temporary directory: a session's folder bears its driver's number."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Drop the line in which Ray's C++ side tells its level of logging, past Python's own streams."""
+    with tempfile.TemporaryFile() as aside:
+        terminal = os.dup(2)
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            aside.seek(0)
+            for line in aside:
+                if b" logging.cc:" not in line:
+                    os.write(2, line)

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.base import Section
-from lgsid_ray.execution.storage import StageDir
+
+if TYPE_CHECKING:  # pyarrow and fsspec are heavy for a table of names
+    from lgsid_ray.execution.storage import StageDir
 
 Facts = dict[str, Any]
 """What a stage tells about itself: row counts and figures, JSON values only."""
-Inputs = Mapping[str, StageDir]
-"""The finished stages that a stage reads, by the part they play for it."""
+Inputs = Mapping[str, "StageDir"]
+"""The finished stages that a stage reads, by the role they play for it."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Cell:
     settings: Any
     """The stage's `cell`: the part of the configuration that is this cell's alone."""
     inputs: Inputs
-    out: StageDir
+    out: "StageDir"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Stage:
     sections: tuple[str, ...]
     """The configuration sections it may read; reading another raises."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Part → name of the stage that plays it."""
+    """Role → name of the stage that plays it."""
     seeded: bool = True
     """False: the result does not depend on the run's seed, which it may not read; runs with other seeds share it."""
     sources: str | None = None
@@ -60,7 +62,7 @@ class Stage:
         return self.name.partition("/")[0]
 
 
-def resolve(reference: str) -> Callable[..., Any]:
+def function_of(reference: str) -> Callable[..., Any]:
     """The function that `room.module:name` means."""
     module, _, name = reference.partition(":")
     found: Callable[..., Any] = getattr(import_module(f"lgsid_ray.{module}"), name)

@@ -111,6 +111,10 @@ class StageDir:
         except FileNotFoundError:
             raise StorageError(f"{self.path(name)} is missing; delete {self.root} and run again") from None
 
+    def corrupt(self, path: str, why: object) -> StorageError:
+        """The error for a file of this folder that cannot be understood, to be raised."""
+        return StorageError(f"{path} is corrupt ({why}); delete {self.root} and run again")
+
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON, human-readable."""
         with self.write(name) as file:
@@ -125,7 +129,7 @@ class StageDir:
         try:
             return json.loads(self.read(name))
         except ValueError as error:
-            raise StorageError(f"{self.path(name)} is corrupt ({error}); delete {self.root} and run again") from None
+            raise self.corrupt(self.path(name), error) from None
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write one Parquet file."""
@@ -159,7 +163,7 @@ class StageDir:
             with self.arrow.open_input_file(part) as file:
                 return pq.read_table(file, columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
-            raise StorageError(f"{part} is corrupt ({error}); delete {self.root} and run again") from None
+            raise self.corrupt(part, error) from None
 
     def count_parts(self, name: str) -> list[tuple[str, int]]:
         """The parts of a table with their rows; footers are read side by side, since a store answers slowly."""
@@ -173,7 +177,7 @@ class StageDir:
             with self.arrow.open_input_file(part) as file:
                 return int(pq.ParquetFile(file).metadata.num_rows)
         except (pa.ArrowInvalid, OSError) as error:
-            raise StorageError(f"{part} is corrupt ({error}); delete {self.root} and run again") from None
+            raise self.corrupt(part, error) from None
 
 
 def resolve(uri: str) -> str:

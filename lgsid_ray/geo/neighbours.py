@@ -1,6 +1,6 @@
-"""Exact nearest places: within one set, and across cells with a halo that is proven wide enough.
+"""Exact nearest points: within one set, and across cells with a halo that is proven wide enough.
 
-The rank of a neighbour counts *distinct places*, nearest first, ties by place key; the place itself is not ranked.
+The rank of a neighbour counts *distinct points*, nearest first, ties by point key; the point itself is not ranked.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from lgsid_ray.geo.cells import bounds, gap
 from lgsid_ray.geo.points import point_xyz
 
 _SLACK = 1e-12  # rounding of a chord against rounding of a gap: widens the halo, never narrows it
-_STRIDE = 16  # one reference place for about so many places
+_STRIDE = 16  # one reference point for about so many points
 
 
 def nearest_points(tree: cKDTree, keys: Int64, rows: Int64, count: int) -> tuple[Int64, Float64]:
-    """The `count` nearest other places of the places `rows`, exact and in a unique order.
+    """The `count` nearest other points of the points `rows`, exact and in a unique order.
 
     Args:
         tree: over the unit-sphere points of `keys`, which are distinct.
@@ -30,14 +30,14 @@ def nearest_points(tree: cKDTree, keys: Int64, rows: Int64, count: int) -> tuple
     found = np.empty((len(rows), count), dtype=np.int64)
     chords = np.empty((len(rows), count))
     pending = np.arange(len(rows))
-    asked = count + 2  # the place itself, and one more to see whether the last is tied
+    asked = count + 2  # the point itself, and one more to see whether the last is tied
     while pending.size:
         asked = min(asked, tree.n)
         chord, near = tree.query(tree.data[rows[pending]], k=asked)
         whole = (chord[:, -1] > chord[:, count]) | (asked == tree.n)
         done = pending[whole]
         near, chord = _order_ties(near[whole], chord[whole], keys)
-        # A stable sort on "is it itself" takes the place out wherever a tie has put it.
+        # A stable sort on "is it itself" takes the point out wherever a tie has put it.
         kept = np.argsort(near == rows[done, None], axis=1, kind="stable")[:, :count]
         found[done] = np.take_along_axis(near, kept, axis=1)
         chords[done] = np.take_along_axis(chord, kept, axis=1)
@@ -49,19 +49,19 @@ def nearest_points(tree: cKDTree, keys: Int64, rows: Int64, count: int) -> tuple
 def surroundings(
     own: Int64, boxes: Float64, sizes: Int64, cell: int, load: Callable[[int], Int64], count: int
 ) -> Int64:
-    """Place keys from other cells that complete `own`: own + these hold the `count` nearest of every own place.
+    """Point keys from other cells that complete `own`: own + these hold the `count` nearest of every own point.
 
-    For a reference place c with its `count`-th neighbour at distance d among *some* of the places, every own place p
+    For a reference point c with its `count`-th neighbour at distance d among *some* of the points, every own point p
     has its `count` nearest within |p-c| + d, hence all of them lie within 2|p-c| + d of c. What lies in a cell
     farther than that from every reference is left out, so the halo is exact by construction, not by assumption.
 
     Args:
-        own: keys of the cell's places.
+        own: keys of the cell's points.
         boxes: (cells, 2, 3) tight boxes.
-        sizes: (cells,) number of places in each.
+        sizes: (cells,) number of points in each.
         cell: the number of the own cell.
-        load: gives the place keys of another cell.
-        count: at most the number of places in all cells less one.
+        load: gives the point keys of another cell.
+        count: at most the number of points in all cells less one.
     """
     xyz = point_xyz(own)
     base = [load(int(other)) for other in _enough(boxes, sizes, cell, count + 1)]
@@ -83,7 +83,7 @@ def surroundings(
 
 
 def _enough(boxes: Float64, sizes: Int64, cell: int, wanted: int) -> Int64:
-    """The nearest other cells that, with the cell itself, hold at least `wanted` places."""
+    """The nearest other cells that, with the cell itself, hold at least `wanted` points."""
     if sizes[cell] >= wanted:
         return np.empty(0, dtype=np.int64)
     order = np.argsort(gap(boxes[cell].mean(axis=0), boxes), kind="stable")

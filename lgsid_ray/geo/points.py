@@ -1,7 +1,7 @@
-"""Places: coordinates with an identity, so that "the same point" is exact and needs no tolerance.
+"""Points: coordinates with an identity, so that "the same point" is exact and needs no tolerance.
 
-A place is a cell of 1e-7 degrees (about a centimetre), named by one int64. All longitudes of a pole are one
-place, and so are -180 and +180 degrees.
+A point is rounded to 1e-7 degrees (about a centimetre) and named by one int64, its key. All longitudes of a pole are
+one point, and so are -180 and +180 degrees.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 from lgsid_ray.arrays import Float64, Int64
 from lgsid_ray.geo.distance import unit_xyz
 
-_SCALE = 10_000_000  # places per degree
+_SCALE = 10_000_000  # steps per degree
 _CIRCLE = 360 * _SCALE
 
 
 def point_keys(lat: ArrayLike, lon: ArrayLike) -> Int64:
-    """The place of each point in degrees."""
+    """The key of each point, given in degrees."""
     row = np.rint(np.asarray(lat, dtype=np.float64) * _SCALE).astype(np.int64) + 90 * _SCALE
     column = (np.rint(np.asarray(lon, dtype=np.float64) * _SCALE).astype(np.int64) + 180 * _SCALE) % _CIRCLE
     pole = (row == 0) | (row == 180 * _SCALE)
@@ -25,35 +25,35 @@ def point_keys(lat: ArrayLike, lon: ArrayLike) -> Int64:
 
 
 def point_degrees(keys: Int64) -> tuple[Float64, Float64]:
-    """Latitude and longitude of each place."""
+    """Latitude and longitude of each point."""
     row, column = np.divmod(keys, _CIRCLE)
     return row / _SCALE - 90, column / _SCALE - 180
 
 
 def point_xyz(keys: Int64) -> Float64:
-    """Each place on the unit sphere, (n, 3)."""
+    """Each point on the unit sphere, (n, 3)."""
     return unit_xyz(*point_degrees(keys))
 
 
 @dataclass(frozen=True)
 class PointGroups:
-    """Items grouped by place: the items of place p are `items[starts[p]:starts[p + 1]]`."""
+    """Items grouped by point: the items of point p are `items[starts[p]:starts[p + 1]]`."""
 
     keys: Int64
-    """(places,) ascending."""
+    """(points,) ascending."""
     starts: Int64
-    """(places + 1,)."""
+    """(points + 1,)."""
     items: Int64
-    """(items,) item_index, ascending within a place."""
+    """(items,) item_index, ascending within a point."""
 
     @property
     def sizes(self) -> Int64:
-        """Number of items of each place."""
+        """Number of items of each point."""
         return np.diff(self.starts)
 
 
 def group_by_point(keys: Int64, items: Int64) -> PointGroups:
-    """Group items by their place."""
+    """Group items by their point."""
     order = np.lexsort((items, keys))
     distinct, starts = np.unique(keys[order], return_index=True)
     return PointGroups(distinct, np.append(starts, len(keys)).astype(np.int64), items[order])

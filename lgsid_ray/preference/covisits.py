@@ -13,13 +13,13 @@ import numpy as np
 import ray
 
 from lgsid_ray.arrays import Bool, Int64, UInt64
+from lgsid_ray.artifacts import Interactions
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.draws import random_bits
-from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import chord_to_km
-from lgsid_ray.geo.districts import Districts
 from lgsid_ray.geo.points import point_xyz
 from lgsid_ray.preference.cooccurrence import PairCounts, count_pairs, count_threshold, merge
+from lgsid_ray.preference.districts import Districts
 from lgsid_ray.preference.histories import EVENT_COLUMNS, Events, concatenate, histories, training_events
 
 BLOCKS = 64  # at most so many shuffle blocks
@@ -44,8 +44,8 @@ class Covisits:
         found = ray.get([_smallest.remote(block, self.districts, wanted, seed) for block in self.blocks])
         if not found:
             return np.empty((0, 2), dtype=np.int64)
-        word = np.concatenate([w for w, _ in found])
-        return np.concatenate([pairs for _, pairs in found])[np.argsort(word, kind="stable")[:wanted]]
+        bits, pairs = (np.concatenate(column) for column in zip(*found, strict=True))
+        return pairs[np.argsort(bits, kind="stable")[:wanted]]
 
     def contains(self, first: Int64, second: Int64) -> Bool:
         """Whether each pair of items is co-visited."""
@@ -56,14 +56,14 @@ class Covisits:
         return hits
 
 
-def count_covisits(catalogue: StageDir, districts: Any, settings: PreferenceConfig) -> Covisits:
-    """Count the log of the catalogue; `districts` is a reference to `Districts`."""
-    if not catalogue.exists("interactions"):
+def count_covisits(log: Interactions, districts: Any, settings: PreferenceConfig) -> Covisits:
+    """Count the log, where there is one; `districts` is a reference to `Districts`."""
+    if not log.exists():
         return Covisits([], districts, None)
-    parts = catalogue.parts("interactions")
+    parts = log.parts()
     count = min(BLOCKS, len(parts))
     events: list[Any] = [
-        _spread_events.options(num_returns=count).remote(catalogue, part, count, districts) for part in parts
+        _spread_events.options(num_returns=count).remote(log, part, count, districts) for part in parts
     ]
     by_user = _columns(events, count)
     counted: list[Any] = [
@@ -92,8 +92,8 @@ def _several(blocks: list[Any]) -> Any:
 
 
 @ray.remote
-def _spread_events(catalogue: StageDir, part: str, count: int, districts: Districts) -> Any:
-    events = training_events(catalogue.read_part(part, EVENT_COLUMNS), districts.code >= 0)
+def _spread_events(log: Interactions, part: str, count: int, districts: Districts) -> Any:
+    events = training_events(log.part(part, EVENT_COLUMNS), districts.code >= 0)
     block = events.user % np.uint64(count)
     return _several([events.take(block == b) for b in range(count)])
 
@@ -135,9 +135,9 @@ def _size(block: PairCounts) -> int:
 def _smallest(block: PairCounts, districts: Districts, wanted: int, seed: int) -> tuple[UInt64, Int64]:
     ends = np.stack(np.divmod(block.pairs, len(districts.code)), axis=1)
     both = np.concatenate([ends, ends[:, ::-1]])
-    word = random_bits(seed, "pair", both[:, 0], both[:, 1])
-    kept = np.argsort(word)[:wanted]
-    return word[kept], both[kept]
+    bits = random_bits(seed, "pair", both[:, 0], both[:, 1])
+    kept = np.argsort(bits)[:wanted]
+    return bits[kept], both[kept]
 
 
 @ray.remote

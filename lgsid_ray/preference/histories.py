@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lgsid_ray.arrays import Bool, Int64, UInt64
+from lgsid_ray.artifacts.interactions import trains
 
 EVENT_COLUMNS = ["user_id", "item_index", "timestamp", "label", "rank_split", "generate_split"]
 
@@ -27,30 +28,21 @@ class Events:
         return Events(self.user[rows], self.item[rows], self.time[rows])
 
 
-def training_events(table: pa.Table, trains: Bool) -> Events:
-    """Positive events of the training split on training items.
-
-    An event counts when it trains both recommenders (`rank_split` train, `generate_split` train or null) and its
-    label is null or positive, so that co-occurrence sees nothing that a metric is later taken on.
+def training_events(log: pa.Table, counted: Bool) -> Events:
+    """The events of a part of the log that may be counted on (artifacts/interactions), on the items that count.
 
     Args:
-        table: interactions with the columns EVENT_COLUMNS.
-        trains: (items,) whether each item is in the training split.
+        log: interactions with the columns EVENT_COLUMNS.
+        counted: (items,) which items count.
     """
-    generate = table.column("generate_split")
-    counts = pc.and_(
-        pc.equal(table.column("rank_split"), "train"),
-        pc.or_(pc.is_null(generate), pc.fill_null(pc.equal(generate, "train"), False)),
-    )
-    liked = pc.fill_null(pc.greater(table.column("label"), 0.0), True)
-    kept = table.filter(pc.fill_null(pc.and_(counts, liked), False))
+    kept = log.filter(pa.array(trains(log)))
     users = kept.column("user_id").to_pandas().to_numpy(dtype=object)
     events = Events(
         user=pd.util.hash_array(users).astype(np.uint64),
         item=kept.column("item_index").to_numpy().astype(np.int64),
         time=pc.fill_null(kept.column("timestamp"), 0).to_numpy().astype(np.int64),
     )
-    return events.take(trains[events.item])
+    return events.take(counted[events.item])
 
 
 def concatenate(events: list[Events]) -> Events:

@@ -10,19 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from lgsid_ray.arrays import Bool, Int64, UInt64
-from lgsid_ray.artifacts.schemas import TRIPLES
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.draws import below, random_bits, unit
-from lgsid_ray.geo.districts import CITY, DISTRICT, PROVINCE, Districts
 from lgsid_ray.geo.neighbourhood import Neighbourhood
 from lgsid_ray.geo.points import PointGroups
+from lgsid_ray.preference.districts import CITY, DISTRICT, PROVINCE, Districts
 from lgsid_ray.preference.hard_negatives import just_outside
 
 RANKS = 256  # neighbour ranks among which "just outside" is looked for
 
 
 @dataclass(frozen=True)
-class Triples:
+class DrawnTriples:
     """Parallel columns; `negative` is -1 where it is still to be found in the reference space."""
 
     anchor: Int64
@@ -37,76 +36,96 @@ class Triples:
     content: Bool
 
     def bits(self, seed: int, use: str) -> UInt64:
-        """One random word per triple for one use."""
+        """Random bits of every triple for one use."""
         near = random_bits(seed, f"near/{use}", self.anchor, self.counter)
         return np.where(self.collaborative, random_bits(seed, f"collaborative/{use}", self.anchor, self.counter), near)
 
-    def take(self, rows: Int64 | Bool) -> "Triples":
+    def take(self, rows: Int64 | Bool) -> "DrawnTriples":
         """The given rows."""
-        return Triples(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return DrawnTriples(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def table(self) -> pa.Table:
-        """As the TRIPLES table."""
+        """With the columns of the table of triples."""
         source = np.where(self.collaborative, "collaborative", np.where(self.level == DISTRICT, "near", "wide"))
-        columns = [self.anchor, self.positive, self.negative, source, self.hard]
-        return pa.Table.from_arrays([pa.array(column) for column in columns], schema=TRIPLES)
+        columns = {"anchor": self.anchor, "positive": self.positive, "negative": self.negative}
+        return pa.table({**columns, "source": source, "hard": self.hard})
 
 
-def concatenate(runs: list[Triples]) -> Triples:
+def concatenate(runs: list[DrawnTriples]) -> DrawnTriples:
     """Several runs as one."""
-    return Triples(*(np.concatenate([getattr(run, field.name) for run in runs]) for field in fields(Triples)))
+    return DrawnTriples(*(np.concatenate([getattr(run, field.name) for run in runs]) for field in fields(DrawnTriples)))
 
 
-def draw(
-    near_anchors: Int64,
-    rounds: Int64,
-    pairs: Int64,
-    own: PointGroups,
-    around: Neighbourhood,
-    districts: Districts,
-    settings: PreferenceConfig,
-    seed: int,
-) -> Triples:
-    """Triples of one cell.
+@dataclass(frozen=True)
+class Wanted:
+    """Which triples are asked for, over all cells."""
 
-    Args:
-        near_anchors: anchors of near triples, with `rounds` telling apart several of one anchor.
-        pairs: (m, 2) collaborative (anchor, i+) whose anchors lie in the cell.
-        own: the cell's items.
-        around: the cell's neighbourhood.
-    """
-    anchor = np.concatenate([near_anchors, pairs[:, 0]])
-    blank = np.full(len(anchor), -1, dtype=np.int64)
-    collaborative = np.arange(len(anchor)) >= len(near_anchors)
-    counter = np.concatenate([rounds, pairs[:, 1]])
-    never = np.zeros(len(anchor), dtype=bool)
-    kind = Triples(anchor, counter, blank, blank, np.full_like(blank, DISTRICT), collaborative, never, never)
-    # Wide triples: half of them for the city, half for the province.
-    wide = unit(kind.bits(seed, "wide")) / max(settings.wide, 1e-12)
-    asked_level = np.where((wide < 1) & ~collaborative, np.where(wide < 0.5, PROVINCE, CITY), DISTRICT)
-    level = districts.contrast(anchor, asked_level)
-    share = unit(kind.bits(seed, "kind"))
-    hard = (level == DISTRICT) & (share < settings.hard)
-    content = (level == DISTRICT) & ~hard & (share < settings.hard + settings.content)
-    positive = districts.inside(anchor, kind.bits(seed, "inside"), level)
-    near = (level == DISTRICT) & (unit(kind.bits(seed, "positive")) < settings.neighbour)
-    closest = (positive < 0) | near
-    positive[collaborative], closest[collaborative] = pairs[:, 1], False
-    negative = districts.outside(anchor, kind.bits(seed, "outside"), level)
-    negative[content] = -1
+    settings: PreferenceConfig
+    seed: int
+    pairs: Int64
+    """(m, 2) collaborative (anchor, i+)."""
+    repeats: int
+    """Near triples of every item,"""
+    threshold: np.uint64 | None
+    """and one more of the items with random bits up to this."""
 
-    asked = np.flatnonzero(hard | closest)
-    place = np.searchsorted(own.keys, districts.key[anchor[asked]])
-    distinct, back = np.unique(place, return_inverse=True)
-    found = around.ranked(distinct)[0][back]
-    bits = np.stack([kind.bits(seed, "place")[asked], kind.bits(seed, "item")[asked]], axis=1)
-    outer, inner = hard[asked], closest[asked]
-    negative[asked[outer]] = just_outside(anchor[asked[outer]], found[outer], around.near, districts, bits[outer])
-    positive[asked[inner]] = _nearest(found[inner], around, kind.bits(seed, "nearest")[asked[inner]])
-    return Triples(anchor, counter, positive, negative, level, collaborative, hard, content)
+    def near_anchors(self, items: Int64) -> tuple[Int64, Int64]:
+        """The anchors of near triples among a cell's items, and the round that tells apart several of one anchor."""
+        extra = items[:0]
+        if self.threshold is not None:
+            extra = items[random_bits(self.seed, "near", items) <= self.threshold]
+        rounds = np.append(np.repeat(np.arange(self.repeats), len(items)), np.full(len(extra), self.repeats))
+        return np.append(np.tile(items, self.repeats), extra), rounds
 
 
-def _nearest(found: Int64, around: Neighbourhood, bits: UInt64) -> Int64:
-    """An item at the nearest other place of each anchor."""
-    place = found[:, 0]
-    return around.near.items[around.near.starts[place] + below(bits, around.near.sizes[place])]
+@dataclass(frozen=True)
+class CellDraw:
+    """One cell's items, and all that their triples are drawn from."""
+
+    own: PointGroups
+    around: Neighbourhood
+    districts: Districts
+    settings: PreferenceConfig
+    seed: int
+
+    def triples(self, near_anchors: Int64, rounds: Int64, pairs: Int64) -> DrawnTriples:
+        """Near triples of `near_anchors` and `rounds` (see `Wanted`), collaborative ones of (m, 2) `pairs`.
+
+        All anchors lie in the cell.
+        """
+        settings, seed, districts = self.settings, self.seed, self.districts
+        anchor = np.concatenate([near_anchors, pairs[:, 0]])
+        blank = np.full(len(anchor), -1, dtype=np.int64)
+        collaborative = np.arange(len(anchor)) >= len(near_anchors)
+        counter = np.concatenate([rounds, pairs[:, 1]])
+        never = np.zeros(len(anchor), dtype=bool)
+        kind = DrawnTriples(anchor, counter, blank, blank, np.full_like(blank, DISTRICT), collaborative, never, never)
+        # Wide triples: half of them for the city, half for the province.
+        wide = unit(kind.bits(seed, "wide")) / max(settings.wide, 1e-12)
+        asked_level = np.where((wide < 1) & ~collaborative, np.where(wide < 0.5, PROVINCE, CITY), DISTRICT)
+        level = districts.contrast(anchor, asked_level)
+        share = unit(kind.bits(seed, "kind"))
+        hard = (level == DISTRICT) & (share < settings.hard)
+        content = (level == DISTRICT) & ~hard & (share < settings.hard + settings.content)
+        positive = districts.inside(anchor, kind.bits(seed, "inside"), level)
+        near = (level == DISTRICT) & (unit(kind.bits(seed, "positive")) < settings.neighbour)
+        closest = (positive < 0) | near
+        positive[collaborative], closest[collaborative] = pairs[:, 1], False
+        negative = districts.outside(anchor, kind.bits(seed, "outside"), level)
+        negative[content] = -1
+
+        asked = np.flatnonzero(hard | closest)
+        point = np.searchsorted(self.own.keys, districts.key[anchor[asked]])
+        distinct, back = np.unique(point, return_inverse=True)
+        found, near_items = self.around.ranked(distinct)[0][back], self.around.near
+        bits = np.stack([kind.bits(seed, "place")[asked], kind.bits(seed, "item")[asked]], axis=1)
+        outer, inner = hard[asked], closest[asked]
+        negative[asked[outer]] = just_outside(anchor[asked[outer]], found[outer], near_items, districts, bits[outer])
+        positive[asked[inner]] = _nearest(found[inner], near_items, kind.bits(seed, "nearest")[asked[inner]])
+        return DrawnTriples(anchor, counter, positive, negative, level, collaborative, hard, content)
+
+
+def _nearest(found: Int64, near: PointGroups, bits: UInt64) -> Int64:
+    """An item at the nearest other point of each anchor."""
+    point = found[:, 0]
+    return near.items[near.starts[point] + below(bits, near.sizes[point])]

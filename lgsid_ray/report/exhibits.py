@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sklearn.manifold import TSNE
 
 from lgsid_ray.arrays import Float32, Float64, Int64
-from lgsid_ray.evaluate.space import LEVELS
+from lgsid_ray.artifacts.labels import LEVELS, SEPARATOR, label_paths
 from lgsid_ray.report import figures
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.judgement import sid_tables
@@ -23,6 +24,8 @@ BRANCHES, EXAMPLES = (5, 3), 4
 
 def frontier_section(story: Story) -> Markup:
     """One frontier plot per group."""
+    if story.unlocated:
+        return section("frontier", "Geography against meaning", tag("p", story.unlocated))
     plots = []
     for group, found in story.metrics["frontier"].items():
         rows = [row for row in story.frontier if row["group"] == group]
@@ -49,7 +52,7 @@ def curves_section(story: Story) -> Markup:
     for stage, history in story.histories.items():
         found = figures.curves(history)
         if found:
-            parts += [tag("h3", stage), figure(f"curves-{stage}", *found)]
+            parts += [tag("h3", story.manifests[stage]["stage"]), figure(f"curves-{stage}", *found)]
     if not parts:
         return section("curves", "Training", tag("p", "No stage of this run kept a training curve."))
     text = (
@@ -60,13 +63,12 @@ def curves_section(story: Story) -> Markup:
 
 
 def map_section(story: Story) -> Markup:
-    """The map of first tokens: all of it, and the city with the most items."""
+    """The map of first tokens: all of it, and the city with the most items. Only where there are coordinates."""
     whole = _map(story, story.items, "all items")
-    province, city = (story.items.column(name).to_pylist() for name in ("province", "city"))
-    paths = list(zip(province, city, strict=True))
-    busiest = max(sorted(Counter(paths).items(), key=repr), key=lambda pair: pair[1])[0]
-    inside = story.items.filter(pa.array([path == busiest for path in paths]))
-    closer = _map(story, inside, f"the busiest city: {busiest[1]}", "map-city")
+    paths = label_paths(story.items, LEVELS.index("city") + 1)
+    busiest = max(sorted(Counter(paths.to_pylist()).items()), key=lambda pair: pair[1])[0]
+    inside = story.items.filter(pc.equal(paths, busiest))
+    closer = _map(story, inside, f"the busiest city: {busiest.rpartition(SEPARATOR)[2]}", "map-city")
     return section(
         "map",
         "First tokens on the map",
@@ -87,9 +89,10 @@ def _map(story: Story, items: pa.Table, title: str, name: str = "map") -> Markup
 
 
 def plane_section(story: Story, seed: int) -> Markup:
-    """t-SNE of the embeddings before and after, coloured by the coarsest label that tells items apart."""
+    """t-SNE of the embeddings before and after, coloured by the coarsest label, or category, that tells items apart."""
     items = story.items.take(pa.array(story.drawn))
-    level = next((name for name in LEVELS if len(items.column(name).unique()) > 1), LEVELS[-1])
+    apart = (name for name in (*LEVELS, "category_1") if len(items.column(name).unique()) > 1)
+    level = next(apart, LEVELS[-1])
     label, hover = items.column(level).to_pylist(), _hover(items, story.tokens)
     titles = {"origin": "before: reference embeddings", "aligned": "after: aligned embeddings"}
     plots = [

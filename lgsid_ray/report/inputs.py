@@ -1,6 +1,5 @@
 """What the page shows of a run, read in bounded memory: facts and metrics whole, items and vectors by sample."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from lgsid_ray.arrays import Float32, Int64
+from lgsid_ray.artifacts import Embeddings, Frontier, Items, Quarantine, Sids
+from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.draws import random_bits
-from lgsid_ray.evaluate.inputs import read_tokens
+from lgsid_ray.execution.stage import Inputs
 from lgsid_ray.execution.storage import StageDir
 
-COLUMNS = ["item_index", "item_id", "name", "brand", "category_1", "province", "city", "district", "lat", "lon"]
+COLUMNS = ("item_index", "name", "category_1", *LEVELS, "lat", "lon")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Story:
     """Everything the page is made of."""
 
     manifests: dict[str, dict[str, Any]]
+    """By the part that the stage plays, as are `histories` and `recommenders`."""
     metrics: dict[str, Any]
     """Of the evaluate stage."""
     frontier: list[dict[str, Any]]
@@ -37,8 +39,17 @@ class Story:
     drawn: Int64
     """Rows of `items` that `vectors` hold."""
 
+    @property
+    def unlocated(self) -> str | None:
+        """What a catalogue without coordinates means for the run; None where there are coordinates."""
+        if self.metrics["located"]:
+            return None
+        own = any(row["labels"] for row in self.metrics["clustering"])
+        level = "rests on content and the catalogue's own hierarchy" if own else "is content alone"
+        return f"This catalogue has no coordinates: nothing is aligned, level 1 of the SIDs {level}."
 
-def read_story(inputs: Mapping[str, StageDir], points: int, plane_points: int) -> Story:
+
+def read_story(inputs: Inputs, points: int, plane_points: int) -> Story:
     """Read a finished run; at most `points` items and, of them, `plane_points` vectors."""
     metrics = inputs["evaluate"].read_json("metrics.json")
     count = metrics["items"]
@@ -49,41 +60,27 @@ def read_story(inputs: Mapping[str, StageDir], points: int, plane_points: int) -
     return Story(
         manifests={name: stage.read_json("manifest.json") for name, stage in inputs.items()},
         metrics=metrics,
-        frontier=inputs["evaluate"].read_table("frontier.parquet").to_pylist(),
+        frontier=Frontier(inputs["evaluate"]).read().to_pylist(),
         counts=inputs["catalogue"].read_json("counts.json"),
         quarantine=_quarantine(inputs["catalogue"]),
         histories={name: _history(stage) for name, stage in inputs.items() if stage.exists("history.json")},
         recommenders={name: inputs[name].read_json("metrics.json") for name in ("rank", "generate") if name in inputs},
-        items=_rows(inputs["catalogue"], "items", COLUMNS, chosen),
-        tokens=read_tokens(inputs["tokenise"], count),
-        vectors={name: _vectors(inputs[stage], few) for name, stage in spaces.items() if stage in inputs},
+        items=Items(inputs["catalogue"]).rows(chosen, COLUMNS),
+        tokens=Sids(inputs["tokenise"]).tokens(count),
+        vectors={name: Embeddings(inputs[stage]).of(few) for name, stage in spaces.items() if stage in inputs},
         drawn=np.searchsorted(chosen, few),
     )
 
 
 def read_names(catalogue: StageDir, chosen: Int64) -> dict[int, str]:
     """item_index → name of a few items."""
-    table = _rows(catalogue, "items", ["item_index", "name"], np.unique(chosen))
+    table = Items(catalogue).rows(np.unique(chosen), ["item_index", "name"])
     return dict(zip(table.column("item_index").to_pylist(), table.column("name").to_pylist(), strict=True))
-
-
-def _rows(stage: StageDir, name: str, columns: list[str], chosen: Int64) -> pa.Table:
-    """The rows of the chosen items in item order, part by part."""
-    kept = []
-    for part in stage.parts(name):
-        table = stage.read_part(part, columns)
-        kept.append(table.filter(pa.array(np.isin(table.column("item_index").to_numpy(), chosen))))
-    return pa.concat_tables(kept).sort_by("item_index")
-
-
-def _vectors(stage: StageDir, chosen: Int64) -> Float32:
-    column = _rows(stage, "embeddings", ["item_index", "embedding"], chosen).column("embedding").combine_chunks()
-    return np.asarray(column.flatten().to_numpy().reshape(len(chosen), -1))
 
 
 def _quarantine(catalogue: StageDir) -> list[tuple[str, str, str, int]]:
     keys = ["table", "column", "reason"]
-    table = catalogue.read_table("quarantine.parquet", keys)
+    table = Quarantine(catalogue).read(keys)
     grouped = table.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist()
     rows = [(row["table"] or "", row["column"] or "", row["reason"] or "", row["count_all"]) for row in grouped]
     return sorted(rows, key=lambda row: (-row[3], row[:3]))

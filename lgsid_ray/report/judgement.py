@@ -1,6 +1,6 @@
 """The page's tables on quality: gap closed, retrieval, clusters against labels, SID geography."""
 
-from lgsid_ray.evaluate.space import LEVELS
+from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.markup import Markup, caption, flat, join, number, section, table, tag
 from lgsid_ray.report.numbers import ARM_NAMES, GROUPS

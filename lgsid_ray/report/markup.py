@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -60,9 +61,10 @@ def figure(name: str, plot: Any, height: int) -> Markup:
     # The template is most of a figure's bytes and the same for all: the page holds it once.
     data["layout"].pop("template", None)
     text = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    anchor = "plot-" + re.sub(r"[^A-Za-z0-9_-]", "-", name)
     return Markup(
-        f'<div class="plot" id="plot-{html.escape(name)}" style="height:{height}px"></div>'
-        f'<script type="application/json" class="figure" data-for="plot-{html.escape(name)}">{text}</script>'
+        f'<div class="plot" id="{anchor}" style="height:{height}px"></div>'
+        f'<script type="application/json" class="figure" data-for="{anchor}">{text}</script>'
     )
 
 

@@ -15,8 +15,11 @@ ARM_NAMES = {"aligned": "aligned", "late_fusion": "late fusion", "oracle": "orac
 
 
 def header(story: Story) -> Markup:
-    """The one number, and what stands beside it."""
+    """The one number, and what stands beside it; without coordinates there is none, and a sentence that says so."""
     metrics = story.metrics
+    items = _card(number(metrics["items"]), "items with a semantic ID")
+    if story.unlocated:
+        return _head("Semantic IDs: what this run found", story.unlocated, [items])
     found = metrics["frontier"].get("all", {})
     arm = "aligned" if "aligned" in found.get("gap_closed", {}) else "late_fusion"
     floor = f"{metrics['floor']:.0%} of origin's Similarity@5"
@@ -29,31 +32,31 @@ def header(story: Story) -> Markup:
     ]
     if arm == "aligned":
         cards.append(_card(_share(story, "all", "late_fusion"), "late fusion at the same floor, no training"))
-    cards.append(_card(number(metrics["items"]), "items with a semantic ID"))
     lead = (
         "A gap of 0 is the untouched language model; 1 is an oracle that knows every district and re-ranks by it. "
         "Both, and every arm, are read where the same share of the model's meaning is left."
     )
     if arm != "aligned":
         lead += " This run aligned nothing: the semantic IDs rest on the reference embeddings."
-    reason = tag("p", f"Why there is a dash: {found['reason']}.", classes="caption") if "reason" in found else Markup()
-    return join(
-        [
-            tag("h1", "Geographic semantic IDs: what this run found"),
-            tag("p", lead, classes="lead"),
-            Markup(f'<div class="cards">{join(cards)}</div>'),
-            reason,
-        ]
-    )
+    head = _head("Geographic semantic IDs: what this run found", lead, [*cards, items])
+    reason = f"Why there is a dash: {found['reason']}." if "reason" in found else ""
+    return join([head, caption(reason)]) if reason else head
+
+
+def _head(title: str, lead: str, cards: list[Markup]) -> Markup:
+    boxes = Markup(f'<div class="cards">{join(cards)}</div>')
+    return join([tag("h1", title), tag("p", lead, classes="lead"), boxes])
 
 
 def run_section(story: Story) -> Markup:
     """Stages with seconds, rows and memory; where the configuration stands."""
     rows = []
-    for name, manifest in story.manifests.items():
+    for manifest in story.manifests.values():
         facts = ", ".join(f"{key} {number(value)}" for key, value in flat(manifest["facts"])[:4])
         seconds = number(float(manifest["seconds"]), 1)
-        rows.append([name, facts, seconds, number(float(manifest["peak_memory_mb"]), 0), manifest["fingerprint"]])
+        rows.append(
+            [manifest["stage"], facts, seconds, number(float(manifest["peak_memory_mb"]), 0), manifest["fingerprint"]]
+        )
     total = sum(float(manifest["seconds"]) for manifest in story.manifests.values())
     last = max(manifest["finished"] for manifest in story.manifests.values())
     versions = sorted({manifest["code"] for manifest in story.manifests.values()})

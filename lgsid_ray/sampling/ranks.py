@@ -28,7 +28,7 @@ def strata(count: int, max_rank: int) -> Int64:
 def draw_ranks(seed: int, anchors: Int64, count: int, max_rank: int) -> Int64:
     """Neighbour ranks of each anchor's negatives, ascending, (anchors, count).
 
-    With fewer than `count` ranks (a catalogue with few places) all of them are used, some several times.
+    With fewer than `count` ranks (a catalogue with few points) all of them are used, some several times.
     """
     if max_rank < count:
         spread = np.ceil(np.arange(1, count + 1) * max_rank / count).astype(np.int64)
@@ -38,16 +38,16 @@ def draw_ranks(seed: int, anchors: Int64, count: int, max_rank: int) -> Int64:
     return first + below(bits, last - first + 1)
 
 
-def draw_items(seed: int, anchors: Int64, places: Int64, gathered: PointGroups) -> Int64:
-    """One item at each place, uniformly among the place's items; `places` is (anchors, count) positions."""
-    bits = random_bits(seed, "item", anchors[:, None], np.arange(places.shape[1])[None, :])
-    return gathered.items[gathered.starts[places] + below(bits, gathered.sizes[places])]
+def draw_items(seed: int, anchors: Int64, points: Int64, gathered: PointGroups) -> Int64:
+    """One item at each point, uniformly among the point's items; `points` is (anchors, count) positions."""
+    bits = random_bits(seed, "item", anchors[:, None], np.arange(points.shape[1])[None, :])
+    return gathered.items[gathered.starts[points] + below(bits, gathered.sizes[points])]
 
 
 def draw_uniform(seed: int, anchors: Int64, count: int, total: int, start: Int64, size: Int64) -> Int64:
     """Positions in 0..total-1 drawn uniformly outside each anchor's own block start..start+size-1.
 
-    The block is the run of items at the anchor's own place; draws are independent. Returns (anchors, count).
+    The block is the run of items at the anchor's own point; draws are independent. Returns (anchors, count).
     """
     bits = random_bits(seed, "uniform", anchors[:, None], np.arange(count)[None, :])
     drawn = below(bits, (total - size)[:, None])

@@ -1,0 +1,1 @@
+"""Many runs over one run directory, and one table."""

@@ -1,13 +1,15 @@
-"""Search over λ and codebook sizes with Ray Tune and Optuna.
+"""Search over λ and codebook sizes: a study whose arms Ray Tune and Optuna propose.
 
-A trial is a run of the ordinary stages in the ordinary run directory, so whatever trials share (the catalogue, the
-embeddings, the reward model …) is computed once and found again by its fingerprint. What all trials share is run
-before the first one starts. Trials are judged on training items only; the held-out items stay unseen.
+Trials are ordinary runs in the ordinary run directory, so whatever they share is computed once and found again by its
+fingerprint. That is also how a search is resumed: the same searcher with the same seed proposes the same trials, and
+those that were finished are read off. Nothing that Tune pickles is kept in the run directory or read back from it.
+Trials are judged on training items only; the held-out items stay unseen.
 """
 
+import copy
 import hashlib
 import json
-from collections.abc import Callable
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,12 @@ import ray
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from lgsid_ray.config import RunConfig, to_yaml
+from lgsid_ray.config import RunConfig, Tree, assign, parse, to_yaml
 from lgsid_ray.errors import ConfigError, LgsidError
-from lgsid_ray.execution.run import Run
-from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.pipeline import execute, needed
+from lgsid_ray.execution.storage import StageDir, resolve
 from lgsid_ray.report.pareto import pareto_page
+from lgsid_ray.studies.runs import Log, Outcome, Setting, run_one
+from lgsid_ray.studies.table import Summary, summarise, write
 
 OBJECTIVES = {
     "geography": "max",  # T@5 of training queries, in the embeddings that are tokenised
@@ -28,54 +30,66 @@ OBJECTIVES = {
     "collisions": "min",  # share of items that share their SID
     "distortion": "min",  # reconstruction error relative to the variance
 }
+UNTIL = "evaluate"
 
 
-def search(config: RunConfig, out: str, log: Callable[[str], None]) -> StageDir:
-    """Run the search that `config.tune` describes; returns the folder with best.yaml, trials.json, pareto.html.
-
-    Give the same command again after a kill: finished trials stay finished, the rest goes on. Tune notes the end of a
-    trial a moment after it; one whose end it has missed starts again, and finds its stages done.
+def search(base: Tree, out: str, log: Log) -> tuple[StageDir, Summary]:
+    """Run the search that the section `tune` describes; its folder has best.yaml, trials.json, pareto.html, table.*.
 
     Raises:
-        ConfigError: nothing to search, λ is to be searched but nothing is aligned, or several trials would write to
-            an object store at once.
+        ConfigError: nothing to search, or λ is to be searched but nothing is aligned.
         LgsidError: no trial finished.
     """
+    config = parse(copy.deepcopy(base), "the configuration")
     space = _space(config)
-    run = Run(out, config, log=log)
-    if config.tune.concurrent > 1 and not run.home.is_local:
-        raise ConfigError(f"tune.concurrent: {run.uri} has no locks, and trials share stages; set tune.concurrent=1")
-    digest = hashlib.sha256(json.dumps(_identity(config), sort_keys=True).encode()).hexdigest()[:16]
-    folder = run.home.child(f"tune/{digest}").make()
-    _run_shared(run, space)
-    grid = _tuner(config, run.uri, folder, digest, space).fit()
-    results = [grid[number] for number in range(len(grid))]
-    trials = [_record(result) for result in results if not result.error and result.metrics]
-    if not trials:
+    folder = StageDir(resolve(out)).child(f"tune/{_digest(config)}").make()
+    with tempfile.TemporaryDirectory(prefix="lgsid-tune-") as scratch:
+        grid = _tuner(config, base, out, scratch, space).fit()
+        results = [grid[number] for number in range(len(grid))]
+    finished = [result for result in results if not result.error and result.metrics]
+    if not finished:
         first = next((result.error for result in results if result.error), None)
         raise LgsidError(f"no trial of the search finished; the first failed with: {first}") from first
-    log(f"search: {len(trials)} of {len(results)} trials finished")
-    front = pareto_front(np.array([_costs(trial) for trial in trials]))
-    best = nearest_to_ideal(np.array([_costs(trial) for trial in trials]), front)
+    log(f"search: {len(finished)} of {len(results)} trials finished")
+    trials = [_record(result) for result in finished]
+    costs = np.array([_costs(trial) for trial in trials])
+    front = pareto_front(costs)
+    best = nearest_to_ideal(costs, front)
     for index, trial in enumerate(trials):
         trial.update(pareto=bool(front[index]), best=index == best)
-    folder.write_json("trials.json", trials)
-    with folder.write("best.yaml") as file:
-        file.write(to_yaml(apply(config, trials[best]["parameters"])).encode())
-    with folder.write("pareto.html") as file:
-        file.write(pareto_page(trials).encode())
-    return folder
+    _write(folder, trials, base)
+    outcomes = [Outcome(_setting(base, trial["parameters"]), trial_measures(trial)) for trial in trials]
+    summary = summarise("Search", list(OBJECTIVES), outcomes, {})
+    write(folder, summary, outcomes)
+    return folder, summary
 
 
-def apply(config: RunConfig, parameters: dict[str, Any]) -> RunConfig:
-    """`config` with a trial's parameters put in their places."""
-    tree = config.model_dump(mode="json", by_alias=True)
+def apply(base: Tree, parameters: dict[str, Any]) -> Tree:
+    """`base` with a trial's parameters put in their places."""
+    tree = copy.deepcopy(base)
     if "lambda" in parameters:
-        tree["align"]["lambda"] = parameters["lambda"]
+        assign(tree, "align.lambda", parameters["lambda"])
     if "first_level" in parameters:
-        later = len(config.tokenizer.sizes) - 1
-        tree["tokenizer"]["sizes"] = [parameters["first_level"], *[parameters["later_levels"]] * later]
-    return RunConfig.model_validate(tree)
+        later = len(parse(copy.deepcopy(base), "the configuration").tokenizer.sizes) - 1
+        assign(tree, "tokenizer.sizes", [parameters["first_level"], *[parameters["later_levels"]] * later])
+    return tree
+
+
+def measures(config: RunConfig) -> dict[str, str]:
+    """Where the objectives stand, see measures.py."""
+    space = "aligned" if config.aligned else "origin"
+    row = f"evaluate:retrieval[space={space},group=train,k=5]"
+    return {
+        "geography": f"{row}.district",
+        "meaning": f"{row}.similarity",
+        "collisions": "tokenise:collision_rate",
+        "distortion": "tokenise:relative_error",
+    }
+
+
+def trial_measures(trial: dict[str, Any]) -> dict[str, float | None]:
+    """A trial's objectives."""
+    return {name: trial[name] for name in OBJECTIVES}
 
 
 def pareto_front(costs: np.ndarray) -> np.ndarray:
@@ -99,8 +113,8 @@ def nearest_to_ideal(costs: np.ndarray, front: np.ndarray) -> int:
 def _space(config: RunConfig) -> dict[str, Any]:
     space: dict[str, Any] = {}
     if config.tune.lambdas is not None:
-        if config.tokenizer.embeddings != "aligned":
-            raise ConfigError("tune.lambdas: λ is searched only where tokenizer.embeddings=aligned")
+        if not config.aligned:
+            raise ConfigError("tune.lambdas: λ is searched only where embeddings are aligned (tokenizer.embeddings)")
         space["lambda"] = tune.loguniform(*config.tune.lambdas)
     if config.tune.first_level and config.tune.later_levels:
         space["first_level"] = tune.choice(list(config.tune.first_level))
@@ -110,37 +124,19 @@ def _space(config: RunConfig) -> dict[str, Any]:
     return space
 
 
-def _identity(config: RunConfig) -> dict[str, Any]:
-    """What makes two searches the same one. Another number of trials is another search, which finds the stages of
-    the trials it shares with this one done."""
+def _digest(config: RunConfig) -> str:
+    """Of what makes two searches the same one; another number of trials is another search, which shares stages."""
     tree = config.model_dump(mode="json", by_alias=True)
     del tree["tune"]["concurrent"]
-    return {key: value for key, value in tree.items() if key not in ("ray", "report", "rank", "generate")}
+    kept = {key: value for key, value in tree.items() if key not in ("ray", "report", "rank", "generate")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _run_shared(run: Run, space: dict[str, Any]) -> None:
-    """Run every stage before `evaluate` that no searched parameter reaches."""
-    searched = {"align"} if "lambda" in space else set()
-    searched |= {"tokenizer"} if "first_level" in space else set()
-    reached: set[str] = set()
-    for stage in needed(run.config, "evaluate"):
-        if searched & set(stage.sections) or reached & set(stage.inputs):
-            reached.add(stage.name)
-        else:
-            run.execute(stage)
-
-
-def _tuner(config: RunConfig, uri: str, folder: StageDir, name: str, space: dict[str, Any]) -> tune.Tuner:
+def _tuner(config: RunConfig, base: Tree, out: str, scratch: str, space: dict[str, Any]) -> tune.Tuner:
     # A trial is a driver: it waits for the stages' own workers, which need every CPU there is. Tune wants something.
     trainable = tune.with_resources(
-        tune.with_parameters(_trial, tree=config.model_dump(mode="json", by_alias=True), uri=uri),
-        {"CPU": 0, "memory": 2**20},
+        tune.with_parameters(_trial, base=base, out=resolve(out)), {"CPU": 0, "memory": 2**20}
     )
-    experiment = folder.path(name)
-    if tune.Tuner.can_restore(experiment, storage_filesystem=folder.arrow):
-        return tune.Tuner.restore(
-            experiment, trainable, resume_unfinished=True, restart_errored=True, storage_filesystem=folder.arrow
-        )
     searcher = OptunaSearch(metric=list(OBJECTIVES), mode=list(OBJECTIVES.values()), seed=config.seed)
     return tune.Tuner(
         trainable,
@@ -148,35 +144,30 @@ def _tuner(config: RunConfig, uri: str, folder: StageDir, name: str, space: dict
         tune_config=tune.TuneConfig(
             search_alg=searcher, num_samples=config.tune.trials, max_concurrent_trials=config.tune.concurrent
         ),
-        run_config=tune.RunConfig(name=name, storage_path=folder.path(), storage_filesystem=folder.arrow),
+        run_config=tune.RunConfig(name="search", storage_path=scratch),
     )
 
 
-def _trial(parameters: dict[str, Any], tree: dict[str, Any], uri: str) -> None:
+def _trial(parameters: dict[str, Any], base: Tree, out: str) -> None:
     # In a task of its own, outside the trial's placement group: the stages' workers would otherwise be confined to
     # the trial's resources, which are next to none.
-    task = ray.remote(_run_trial).options(num_cpus=0, scheduling_strategy="DEFAULT", max_retries=0)
-    tune.report(ray.get(task.remote(parameters, tree, uri)))
+    task: Any = ray.remote(run_one).options(num_cpus=0, scheduling_strategy="DEFAULT", max_retries=0)
+    setting = _setting(base, parameters)
+    tune.report(ray.get(task.remote(setting, out, UNTIL, measures(setting.config), print)))
 
 
-def _run_trial(parameters: dict[str, Any], tree: dict[str, Any], uri: str) -> dict[str, float]:
-    run = Run(uri, apply(RunConfig.model_validate(tree), parameters))
-    execute(run, "evaluate")
-    return measure(run)
+def _setting(base: Tree, parameters: dict[str, Any]) -> Setting:
+    config = parse(apply(base, parameters), "the configuration")
+    return Setting(", ".join(f"{key} {value:.4g}" for key, value in parameters.items()), config.seed, config)
 
 
-def measure(run: Run) -> dict[str, float]:
-    """The objectives of a finished run, from what its stages `evaluate` and `tokenise` wrote."""
-    wanted = (run.config.tokenizer.embeddings, "train", 5)
-    rows = run.directory("evaluate").read_json("metrics.json")["retrieval"]
-    retrieval = next(row for row in rows if (row["space"], row["group"], row["k"]) == wanted)
-    codebooks = run.directory("tokenise").read_json("metrics.json")
-    return {
-        "geography": retrieval["district"],
-        "meaning": retrieval["similarity"],
-        "collisions": codebooks["collision_rate"],
-        "distortion": codebooks["relative_error"],
-    }
+def _write(folder: StageDir, trials: list[dict[str, Any]], base: Tree) -> None:
+    folder.write_json("trials.json", trials)
+    chosen = next(trial for trial in trials if trial["best"])
+    with folder.write("best.yaml") as file:
+        file.write(to_yaml(parse(apply(base, chosen["parameters"]), "the configuration")).encode())
+    with folder.write("pareto.html") as file:
+        file.write(pareto_page(trials).encode())
 
 
 def _record(result: Any) -> dict[str, Any]:

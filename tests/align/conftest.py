@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from lgsid_ray.align import stage
-from lgsid_ray.artifacts.schemas import ITEMS, NEGATIVES, TRIPLES, conform, embeddings, list_embeddings
+from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives, Table, Triples
+from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.config import RunConfig, load
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.encoder.model import TextEncoder, load_model
@@ -56,19 +57,19 @@ def inputs(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     rng, index = np.random.default_rng(0), np.arange(ITEMS_COUNT)
     town = rng.integers(0, 6, ITEMS_COUNT)
     lat, lon = 40 + town // 3 + 0.1 * rng.random(ITEMS_COUNT), -74 + town % 3 + 0.1 * rng.random(ITEMS_COUNT)
-    columns: dict[str, Any] = {field.name: pa.nulls(ITEMS_COUNT, field.type) for field in ITEMS}
+    columns: dict[str, Any] = {field.name: pa.nulls(ITEMS_COUNT, field.type) for field in Items.schema}
     columns |= {"item_index": index, "item_id": [f"i{i}" for i in index], "lat": lat, "lon": lon}
     columns |= {"name": [f"{['bar', 'café', 'shop'][i % 3]} {i}" for i in index]}
     columns |= {"province": [f"p{t // 3}" for t in town], "city": [f"c{t // 2}" for t in town]}
     columns |= {"district": [f"d{t}" for t in town], "split": ["train" if i % 8 else "held_random" for i in index]}
-    items = conform(pa.table(columns), ITEMS, "items")
-    write(stages["catalogue"], "items", items)
+    items = Items(stages["catalogue"]).conform(pa.table(columns))
+    write(Items(stages["catalogue"]), items)
 
     settings = EncoderConfig(model=tiny_model)
     encoder = TextEncoder(settings)
     columns = {"item_index": index, "item_id": columns["item_id"]}
-    columns["embedding"] = list(encoder.encode(full_prompts(items, settings.prompt)))
-    write(stages["embed"], "embeddings", conform(pa.table(columns), embeddings(encoder.dimension), "embeddings"))
+    columns["embedding"] = column(encoder.encode(full_prompts(items, settings.prompt)))
+    write(Embeddings(stages["embed"]), pa.table(columns))
 
     train = index[index % 8 > 0]
     anchors = train[:40]
@@ -77,15 +78,15 @@ def inputs(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     order = np.argsort(distance, axis=1)
     others, distance = np.take_along_axis(others, order, 1), np.take_along_axis(distance, order, 1)
     columns = {"item_index": anchors, "negatives": list(others), "distance_km": list(distance), "rank": list(others)}
-    write(stages["sample"], "negatives", conform(pa.table(columns), NEGATIVES, "negatives"))
+    write(Negatives(stages["sample"]), pa.table(columns))
     contents, locations = (
         np.array(half(items, settings.prompt), object) for half in (content_prompts, location_prompts)
     )
-    places = np.concatenate([anchors[:, None], others], axis=1)
-    texts = combine(np.repeat(contents[anchors], places.shape[1]), locations[places.ravel()], ", ")
+    listed = np.concatenate([anchors[:, None], others], axis=1)
+    texts = combine(np.repeat(contents[anchors], listed.shape[1]), locations[listed.ravel()], ", ")
     vectors = encoder.encode(texts).reshape(len(anchors), -1)
-    columns = {"item_index": anchors, "negatives": list(others), "embedding": list(vectors)}
-    write(stages["embed_lists"], "lists", conform(pa.table(columns), list_embeddings(vectors.shape[1]), "lists"))
+    columns = {"item_index": anchors, "negatives": list(others), "embedding": column(vectors)}
+    write(Lists(stages["embed_lists"]), pa.table(columns))
 
     drawn = []
     for anchor in np.tile(train, 2):
@@ -93,13 +94,13 @@ def inputs(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         drawn.append((anchor, rng.choice(near), rng.choice(far)))
     columns = dict(zip(("anchor", "positive", "negative"), np.array(drawn).T, strict=True))
     columns |= {"source": ["near"] * len(drawn), "hard": [False] * len(drawn)}
-    write(stages["prefer"], "triples", conform(pa.table(columns), TRIPLES, "triples"))
+    write(Triples(stages["prefer"]), pa.table(columns))
     return stages
 
 
-def write(folder: StageDir, name: str, table: pa.Table) -> None:
-    for part, start in enumerate(range(0, len(table), 25)):
-        folder.write_table(f"{name}/part-{part:05d}.parquet", table.slice(start, 25))
+def write(table: Table, rows: pa.Table) -> None:
+    for part, start in enumerate(range(0, len(rows), 25)):
+        table.write(rows.slice(start, 25), f"part-{part:05d}.parquet")
 
 
 @pytest.fixture

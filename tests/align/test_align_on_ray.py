@@ -9,8 +9,9 @@ from safetensors.torch import load as load_tensors
 from lgsid_ray.align import stage
 from lgsid_ray.align.losses import gdpo_loss, similarity_loss
 from lgsid_ray.align.policy import Policy
-from lgsid_ray.align.reward import margins
+from lgsid_ray.align.reward import margins, read_reward
 from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples
+from lgsid_ray.artifacts import Embeddings, Items, Triples
 from lgsid_ray.config import load
 from lgsid_ray.encoder.model import load_model
 from lgsid_ray.errors import ConfigError
@@ -67,9 +68,10 @@ def inputs(run: Run) -> dict[str, StageDir]:
 def plain_alignment(run: Run) -> tuple[dict[str, torch.Tensor], list[float]]:
     """(LoRA matrices by name, margin of the whole batch at every step) of G-DPO without Ray and DeepSpeed."""
     config, encoder, found, seed = run.config.align, run.config.encoder, inputs(run), run.config.seed
-    triples = read_triples(found["prefer"])
-    corpus = read_corpus(found["catalogue"], found["embed"], triples.ravel(), encoder.prompt)
-    judge = stage._read_reward(found["reward"])
+    triples = read_triples(Triples(found["prefer"]))
+    items, embeddings = Items(found["catalogue"]), Embeddings(found["embed"])
+    corpus = read_corpus(items, embeddings, triples.ravel(), encoder.prompt)
+    judge = read_reward(found["reward"])
     torch.manual_seed(seed)
     policy = Policy(encoder, config)
     learning = {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}

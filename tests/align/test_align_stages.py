@@ -12,8 +12,11 @@ import torch
 from safetensors.torch import load as load_tensors
 
 from lgsid_ray.align import stage
+from lgsid_ray.align.lists import held_out, read_lists
 from lgsid_ray.align.ranking import ranking_metrics
-from lgsid_ray.align.reward import RewardModel
+from lgsid_ray.align.reward import RewardModel, read_reward
+from lgsid_ray.artifacts import Lists, Negatives
+from lgsid_ray.artifacts.embeddings import column, vectors
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.align import AlignConfig, RewardConfig
 from lgsid_ray.errors import ConfigError, GateError, InputError, StorageError
@@ -57,12 +60,12 @@ def test_reward_reports_what_its_saved_weights_score_on_the_held_out_lists(
     config = configure()
     out = StageDir(f"{tmp_path}/reward").make()
     facts = stage.reward(config, inputs, out)
-    held = stage._held_out(inputs["embed_lists"], config.reward.held_out, config.seed)
+    held = held_out(Lists(inputs["embed_lists"]), config.reward.held_out, config.seed)
     assert facts["lists"] == len(held) == 40
     assert facts["held_out"] == held.sum() == 8
-    vectors, labels = stage._read_lists(inputs["embed_lists"], inputs["sample"])
-    model = stage._read_reward(out)
-    expected = ranking_metrics(model(vectors[held, :1], vectors[held, 1:]).numpy(), labels[held].numpy())
+    embedded, labels = read_lists(Lists(inputs["embed_lists"]), Negatives(inputs["sample"]))
+    model = read_reward(out)
+    expected = ranking_metrics(model(embedded[held, :1], embedded[held, 1:]).numpy(), labels[held].numpy())
     metrics = out.read_json("metrics.json")
     assert metrics == pytest.approx(expected)
     assert {"accuracy", "accuracy_chance", "ndcg", "ndcg_chance", "tau", "tau_error"} <= set(metrics)
@@ -74,14 +77,12 @@ def test_reward_reports_what_its_saved_weights_score_on_the_held_out_lists(
 def test_reward_learns_nothing_from_held_out_lists(inputs: Inputs, configure: Configure, tmp_path: Path) -> None:
     """Other vectors in the held-out lists change the verdict and no weight."""
     config = configure()
-    held = stage._held_out(inputs["embed_lists"], config.reward.held_out, config.seed)
+    held = held_out(Lists(inputs["embed_lists"]), config.reward.held_out, config.seed)
 
     def spoil(table: pa.Table) -> pa.Table:
-        column = table.column("embedding").combine_chunks()
-        matrix = np.asarray(column.flatten()).reshape(len(table), -1).copy()
-        matrix[held] = np.random.default_rng(0).standard_normal(matrix[held].shape)
-        rows = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
-        return table.set_column(table.column_names.index("embedding"), "embedding", rows)
+        other = vectors(table).copy()
+        other[held] = np.random.default_rng(0).standard_normal(other[held].shape)
+        return table.set_column(table.column_names.index("embedding"), "embedding", column(other))
 
     one = reward(config, inputs, tmp_path / "one")
     other = reward(config, altered(inputs, "embed_lists", "lists", spoil, tmp_path), tmp_path / "other")
@@ -178,10 +179,8 @@ def test_alignment_starts_at_the_stored_reference(trained_reward: Inputs, config
     assert history[-1]["margin"] != pytest.approx(0, abs=1e-3)
 
     def turn(table: pa.Table) -> pa.Table:
-        column = table.column("embedding").combine_chunks()
-        matrix = np.roll(np.asarray(column.flatten()).reshape(len(table), -1), 1, axis=1)
-        rows = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
-        return table.set_column(table.column_names.index("embedding"), "embedding", rows)
+        turned = column(np.roll(vectors(table), 1, axis=1))
+        return table.set_column(table.column_names.index("embedding"), "embedding", turned)
 
     turned = altered(trained_reward, "embed", "embeddings", turn, tmp_path)
     history = align(configure(), turned, tmp_path / "turned").read_json("history.json")
@@ -247,7 +246,7 @@ def test_a_damaged_reward_model_is_named_with_the_remedy(
 ) -> None:
     folder = trained_reward["reward"]
     whole = folder.read("reward.safetensors")
-    assert isinstance(stage._read_reward(folder), RewardModel)
+    assert isinstance(read_reward(folder), RewardModel)
     if damage == "torn":
         Path(folder.path("reward.safetensors")).write_bytes(whole[: len(whole) // 2])
     elif damage == "of another width":

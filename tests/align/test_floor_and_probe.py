@@ -56,6 +56,13 @@ def test_probe_metrics_against_a_loop() -> None:
     assert found["district"] == pytest.approx(np.mean(same))
 
 
+def test_unknown_districts_equal_nothing() -> None:
+    vectors = torch.eye(3).double()[[0, 0, 1, 1]]
+    known = probe_metrics(vectors, vectors, torch.tensor([4, 4, 7, 7]), k=1)
+    some = probe_metrics(vectors, vectors, torch.tensor([4, 4, -1, -1]), k=1)
+    assert (known["district"], some["district"]) == (1.0, 0.5)
+
+
 def test_probe_takes_whole_cities() -> None:
     cities = np.random.default_rng(0).integers(0, 20, 400)
     probe = draw_probe(cities, 100, seed=1)
@@ -89,7 +96,7 @@ def test_ranking_metrics_against_scipy_and_sklearn() -> None:
 
 
 def test_tied_scores_earn_no_accuracy() -> None:
-    """Negatives of one location have one prompt, hence one score; picking the first of them would be luck."""
+    """Negatives of one district have one prompt, hence one score; picking the first of them would be luck."""
     labels = np.tile([1.0, 0.75, 0.5, 0.25], (10, 1))
     assert ranking_metrics(np.zeros((10, 4)), labels)["accuracy"] == pytest.approx(0.25)
 

@@ -13,7 +13,7 @@ from lgsid_ray.align.reward import RewardModel, margins
 from lgsid_ray.config.align import AlignConfig
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.encoder.model import TextEncoder, load_model, pool, tokenise_batch
-from lgsid_ray.errors import ConfigError
+from lgsid_ray.errors import ConfigError, StorageError
 from lgsid_ray.execution.storage import StageDir
 
 PROMPTS = [
@@ -113,6 +113,18 @@ def test_the_saved_model_is_the_trained_policy(
     with torch.no_grad():
         found = pool(adapted(**batch).last_hidden_state, batch["attention_mask"], pooling)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["missing", "foreign"])
+def test_weights_that_are_not_the_policys_are_refused(tmp_path: Path, tiny_model: str, change: str) -> None:
+    encoder, align = EncoderConfig(model=tiny_model), AlignConfig()
+    weights = trained_weights(Policy(encoder, align))
+    name, value = weights.popitem()
+    if change == "foreign":
+        weights |= {name: value, f"{name}.other": value}
+    with pytest.raises(StorageError, match=r"matrices (1 were not trained, and 0|0 were not trained, and 1) others"):
+        save_policy(encoder, align, weights, StageDir(str(tmp_path)))
+    assert not any(tmp_path.iterdir())
 
 
 def test_weights_are_saved_as_safetensors_and_nothing_as_pickle(tmp_path: Path) -> None:

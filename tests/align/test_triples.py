@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_items
-from lgsid_ray.artifacts.schemas import TRIPLES
+from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_cities
+from lgsid_ray.artifacts import Embeddings, Items, Triples
 from lgsid_ray.config.encoder import PromptConfig
 from lgsid_ray.encoder.prompts import full_prompts
 from lgsid_ray.errors import InputError, StorageError
@@ -18,7 +19,7 @@ Inputs = dict[str, StageDir]
 
 def test_the_corpus_holds_the_wanted_items_in_order(inputs: Inputs) -> None:
     wanted = np.array([40, 3, 3, 30, 7])
-    corpus = read_corpus(inputs["catalogue"], inputs["embed"], wanted, PromptConfig())
+    corpus = read_corpus(Items(inputs["catalogue"]), Embeddings(inputs["embed"]), wanted, PromptConfig())
     assert corpus.index.tolist() == [3, 7, 30, 40]
     assert corpus.rows(wanted).tolist() == [3, 0, 0, 2, 1]
     items = inputs["catalogue"].read_table("items").take(corpus.index)
@@ -27,60 +28,70 @@ def test_the_corpus_holds_the_wanted_items_in_order(inputs: Inputs) -> None:
     assert np.array_equal(corpus.reference.numpy(), np.array(vectors, dtype=np.float32))
 
 
-def test_places_of_one_name_in_two_provinces_are_two(tmp_path: Path, inputs: Inputs) -> None:
+def test_districts_of_one_name_in_two_provinces_are_two(tmp_path: Path, inputs: Inputs) -> None:
     items = inputs["catalogue"].read_table("items")
     for name in ("city", "district"):
         items = items.set_column(items.column_names.index(name), name, pa.array(["Springfield"] * len(items)))
     same = StageDir(str(tmp_path))
     same.write_table("items/part-00000.parquet", items)
-    corpus = read_corpus(same, inputs["embed"], np.arange(48), PromptConfig())
+    corpus = read_corpus(Items(same), Embeddings(inputs["embed"]), np.arange(48), PromptConfig())
     provinces = np.array(items.column("province").to_pylist())
-    for level in range(3):
-        together = corpus.places[:, level][:, None] == corpus.places[:, level]
-        assert np.array_equal(together, provinces[:, None] == provinces)
+    together = corpus.districts[:, None] == corpus.districts
+    assert np.array_equal(together, provinces[:, None] == provinces)
 
 
 @pytest.mark.parametrize("absent", [[48], [48, 49, 50]])
 def test_an_item_that_is_not_in_the_tables_is_refused(inputs: Inputs, absent: list[int]) -> None:
-    with pytest.raises(InputError, match="do not belong together"):
-        read_corpus(inputs["catalogue"], inputs["embed"], np.array([1, 2, *absent]), PromptConfig())
-    with pytest.raises(InputError, match="do not belong together"):
-        read_corpus(inputs["catalogue"], inputs["embed"], np.array(absent), PromptConfig())
+    with pytest.raises(StorageError, match="does not hold each of"):
+        read_corpus(Items(inputs["catalogue"]), Embeddings(inputs["embed"]), np.array([1, 2, *absent]), PromptConfig())
+    with pytest.raises(StorageError, match="does not hold each of"):
+        read_corpus(Items(inputs["catalogue"]), Embeddings(inputs["embed"]), np.array(absent), PromptConfig())
 
 
 def test_items_without_vectors_are_refused(inputs: Inputs, tmp_path: Path) -> None:
     short = StageDir(str(tmp_path))
     short.write_table("embeddings/part-00000.parquet", inputs["embed"].read_table("embeddings").slice(0, 20))
-    read_corpus(inputs["catalogue"], short, np.array([3, 19]), PromptConfig())
+    read_corpus(Items(inputs["catalogue"]), Embeddings(short), np.array([3, 19]), PromptConfig())
     for wanted in ([3, 20], [20, 21]):
-        with pytest.raises(InputError, match="do not belong together"):
-            read_corpus(inputs["catalogue"], short, np.array(wanted), PromptConfig())
+        with pytest.raises(StorageError, match="does not hold each of"):
+            read_corpus(Items(inputs["catalogue"]), Embeddings(short), np.array(wanted), PromptConfig())
 
 
 def test_triples_come_as_anchor_positive_negative(tmp_path: Path) -> None:
     folder = StageDir(str(tmp_path))
     columns = {"negative": [5, 6], "source": ["near"] * 2, "hard": [True] * 2, "anchor": [1, 2], "positive": [3, 4]}
     folder.write_table("triples/part-00000.parquet", pa.table(columns))
-    assert read_triples(folder).tolist() == [[1, 3, 5], [2, 4, 6]]
+    assert read_triples(Triples(folder)).tolist() == [[1, 3, 5], [2, 4, 6]]
 
 
 def test_no_triples_and_torn_triples_are_refused(tmp_path: Path) -> None:
     folder = StageDir(str(tmp_path))
-    folder.write_table("triples/part-00000.parquet", TRIPLES.empty_table())
+    folder.write_table("triples/part-00000.parquet", Triples.schema.empty_table())
     with pytest.raises(InputError, match="no preference triples"):
-        read_triples(folder)
+        read_triples(Triples(folder))
     Path(folder.path("triples/part-00000.parquet")).write_bytes(b"torn")
     with pytest.raises(StorageError, match=r"part-00000\.parquet is corrupt.*delete"):
-        read_triples(folder)
+        read_triples(Triples(folder))
 
 
 def test_training_items_are_those_of_the_split_with_their_cities(inputs: Inputs) -> None:
-    index, cities = training_items(inputs["catalogue"])
+    index, cities = training_cities(Items(inputs["catalogue"]))
     rows = inputs["catalogue"].read_table("items").to_pylist()
     expected = [row for row in rows if row["split"] == "train"]
     assert index.tolist() == [row["item_index"] for row in expected]
     names = np.array([row["province"] + "/" + row["city"] for row in expected])
     assert np.array_equal(cities[:, None] == cities, names[:, None] == names)
+
+
+def test_items_of_an_unknown_city_are_not_watched(inputs: Inputs, tmp_path: Path) -> None:
+    table = inputs["catalogue"].read_table("items")
+    blank = pc.if_else(pc.equal(table.column("city"), "c1"), None, table.column("city"))
+    Items(StageDir(str(tmp_path))).write(table.set_column(table.column_names.index("city"), "city", blank), "p.parquet")
+    index, cities = training_cities(Items(StageDir(str(tmp_path))))
+    rows = table.take(index)
+    assert set(rows.column("split").to_pylist()) == {"train"}
+    assert set(rows.column("city").to_pylist()) == {"c0", "c2"}
+    assert set(cities.tolist()) == {0, 1}
 
 
 @pytest.mark.parametrize(("count", "batch"), [(5, 12), (1, 4), (8, 8)])

@@ -10,7 +10,7 @@ from lgsid_ray.artifacts import TABLES, Embeddings, Interactions, Items, Sids, a
 from lgsid_ray.artifacts.embeddings import column, vectors
 from lgsid_ray.artifacts.interactions import trains
 from lgsid_ray.artifacts.labels import SEPARATOR, label_paths, path_codes
-from lgsid_ray.artifacts.table import lists
+from lgsid_ray.artifacts.table import lists, matrix
 from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
 
@@ -59,6 +59,11 @@ def test_check_wants_keys_in_order(folder: StageDir, tmp_path: Path) -> None:
         Embeddings(folder).check(4)
     with pytest.raises(StorageError, match="in order"):
         _embeddings(StageDir(str(tmp_path / "other")), [[0, 2], [1]]).check(3)
+
+
+def test_an_empty_part_has_the_width_of_the_others() -> None:
+    assert matrix(pa.chunked_array([], pa.list_(pa.float32(), 3))).shape == (0, 3)
+    assert matrix(pa.chunked_array([[[1, 2], [3, 4]]])).tolist() == [[1, 2], [3, 4]]
 
 
 def test_writing_takes_the_schemas_columns_and_names_what_is_missing(folder: StageDir) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lgsid_ray.artifacts import Items
 from lgsid_ray.catalog import stage
 from lgsid_ray.catalog.stage import catalogue
 from lgsid_ray.config import RunConfig
@@ -64,22 +65,24 @@ def test_every_bad_row_is_quarantined_with_file_row_column_and_reason(tmp_path: 
         {**good[0], "item_id": "s", "lat": -97.74, "lon": 30.27},
         {**good[0], "item_id": "z", "lat": 0, "lon": 0},
         {**good[0], "item_id": "m", "lat": float("nan")},
+        {**good[0], "item_id": "u", "lat": None, "lon": None},
         dict(good[1]),
         {**good[2], "name": "Another name"},
     ]
     strange = [{"user_id": "u1", "item_id": "nowhere", "timestamp": 1_700_000_000}]
     log = _log(100, 30)
     facts, out = _run(tmp_path, [*good, *bad], [*log, *strange, log[5]])
-    assert (facts["items_read"], facts["items_accepted"], facts["items_quarantined"]) == (38, 30, 8)
+    assert (facts["items_read"], facts["items_accepted"], facts["items_quarantined"]) == (39, 30, 9)
     assert (facts["interactions_read"], facts["interactions_accepted"]) == (102, 100)
     assert _balanced(facts, "items")
     assert _balanced(facts, "interactions")
     rows = out.read_table("quarantine.parquet").to_pylist()
     found = {(row["table"], row["row"]): (row["column"], row["reason"]) for row in rows}
-    expected = ["item_id", "name", "lat", "lat", "lat", "lat", "item_id", "item_id"]
-    assert [found["items", 31 + row][0] for row in range(8)] == expected
-    assert "duplicate" in found["items", 37][1]
-    assert "other content" in found["items", 38][1]
+    expected = ["item_id", "name", "lat", "lat", "lat", "lat", "lat", "item_id", "item_id"]
+    assert [found["items", 31 + row][0] for row in range(9)] == expected
+    assert found["items", 37] == ("lat", "empty or NaN")
+    assert "duplicate" in found["items", 38][1]
+    assert "other content" in found["items", 39][1]
     assert found["interactions", 101] == ("item_id", "no such item in the catalogue")
     assert ("interactions", 6) in found or ("interactions", 102) in found
     assert all(Path(row["file"]).is_file() and row["raw"] for row in rows)
@@ -126,6 +129,61 @@ def _check_no_leak(log: pa.Table) -> None:
     for _, events in frame.groupby("user_id"):
         assert events["timestamp"].is_monotonic_increasing
         assert events["generate_split"].tolist() == ["train"] * (len(events) - 2) + ["valid", "test"]
+
+
+GENRES = ("Drama", "Comedy", "Western", "Horror", "Noir")
+
+
+def _films(count: int, **columns: Any) -> list[dict[str, Any]]:
+    return [{"item_id": f"i{row}", "name": f"Film {row}", **columns} for row in range(count)]
+
+
+@pytest.mark.parametrize("columns", [{}, {"lat": None, "lon": ""}])
+def test_a_catalogue_without_coordinates_is_accepted_unplaced_and_unlabelled(
+    tmp_path: Path, columns: dict[str, Any]
+) -> None:
+    facts, out = _run(tmp_path, _films(60, **columns), _log(300, 60))
+    items = Items(out).read()
+    assert (facts["located"], facts["items_accepted"]) == (False, 60)
+    for name in ("lat", "lon", "province", "city", "district"):
+        assert items.column(name).null_count == 60
+    assert Items(out).xyz() is None
+    assert facts["held_place_left_out"] == "no item has a province, city and district"
+    assert set(facts["item_splits"]) == {"train", "held_random"}
+    assert facts["interactions_accepted"] == 300
+
+
+def test_a_hierarchy_of_the_users_own_stands_in_for_districts(tmp_path: Path) -> None:
+    films = [
+        {**film, "province": "Film", "city": "Feature", "district": GENRES[row % 6] if row % 6 < 5 else None}
+        for row, film in enumerate(_films(120))
+    ]
+    facts, out = _run(tmp_path, films)
+    split = dict(_pairs(out, "items", "item_id", "split"))
+    held = {film["district"] for film in films if split[film["item_id"]] == "held_place"}
+    assert facts["item_splits"]["held_place"] == 20 * len(held) > 0
+    assert None not in held
+    assert facts["filled"] == {"province": 0, "city": 0, "district": 0}
+    assert "held_place_left_out" not in facts
+    facts, out = _run(tmp_path, films, name="few", source={"max_items": 40, "sample_by": "district"})
+    assert facts["items_accepted"] == 40
+    assert len(set(Items(out).read(["district"]).column("district").to_pylist())) == 2
+
+
+def test_sampling_by_district_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"sample_by=district: no item has .*sample_by=item"):
+        _run(tmp_path, _films(20), source={"max_items": 10, "sample_by": "district"})
+
+
+def test_files_with_and_without_coordinates_do_not_mix(tmp_path: Path) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    _write(folder / "a.jsonl", _films(20))
+    _write(folder / "b.jsonl", _items(20))
+    source = {"kind": "files", "items": {"path": str(folder)}}
+    config = RunConfig.model_validate({"catalogue": {"source": source}})
+    with pytest.raises(InputError, match=r"a\.jsonl has no columns lat and lon, but .*b\.jsonl has coordinates"):
+        catalogue(config, {}, StageDir(str(tmp_path / "out")).make())
 
 
 def test_one_item_alone_is_a_catalogue(tmp_path: Path) -> None:

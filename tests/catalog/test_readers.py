@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lgsid_ray.catalog import readers
-from lgsid_ray.catalog.readers import Chunk, discover, read
+from lgsid_ray.catalog.readers import Chunk, read
+from lgsid_ray.catalog.sources import discover
 from lgsid_ray.config.catalogue import TableSource
 from lgsid_ray.errors import InputError
 

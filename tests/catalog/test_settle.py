@@ -8,12 +8,12 @@ import pytest
 from lgsid_ray.catalog.settle import (
     choose_districts,
     count_exchanged,
-    district_keys,
     duplicates,
     fill_labels,
     hashes,
     item_splits,
     log_splits,
+    within,
 )
 from lgsid_ray.config.catalogue import SplitConfig
 
@@ -58,6 +58,22 @@ def test_labels_fill_only_what_is_missing() -> None:
     assert [filled[1][f"{level}_filled"] for level in ("province", "city", "district")] == [False, True, False]
 
 
+def test_without_coordinates_labels_stay_the_catalogues_own() -> None:
+    nothing = pa.nulls(2, pa.string())
+    items = pa.table({"province": pa.array(["Film", None]), "city": nothing, "district": nothing})
+    filled = fill_labels(items, located=False)
+    assert filled.select(items.column_names).equals(items)
+    assert not any(
+        value for level in ("province", "city", "district") for value in filled[f"{level}_filled"].to_pylist()
+    )
+
+
+def test_what_has_no_district_lies_in_none() -> None:
+    items = pa.table({"province": ["p", "p", None], "city": ["c", None, "c"], "district": ["d", "d", "d"]})
+    assert within(items, frozenset({"p\x1fc\x1fd"})).tolist() == [True, False, False]
+    assert within(items, frozenset()).tolist() == [False] * 3
+
+
 @pytest.mark.parametrize("wanted", [0.0, 37.0, 100.0, 400.0])
 def test_whole_districts_come_near_the_wanted_number(wanted: float) -> None:
     counts = {f"d{row}": row for row in range(1, 21)}
@@ -68,7 +84,7 @@ def test_whole_districts_come_near_the_wanted_number(wanted: float) -> None:
 
 def test_item_splits_are_the_same_in_any_block_layout() -> None:
     items = _items(1000)
-    held = frozenset(district_keys(items)[:4])
+    held = frozenset(f"p\x1fc\x1fd{row}" for row in range(4))
     whole = item_splits(items, held, 0.25, 7)
     parts = [split for start in range(0, 1000, 333) for split in item_splits(items.slice(start, 333), held, 0.25, 7)]
     assert parts == whole

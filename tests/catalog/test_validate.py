@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgsid_ray.catalog.readers import Chunk, File
-from lgsid_ray.catalog.validate import Checked, check_items, check_log, map_columns
+from lgsid_ray.catalog.readers import Chunk
+from lgsid_ray.catalog.sources import File
+from lgsid_ray.catalog.validate import Checked, bears_coordinates, check_items, check_log, map_columns
 from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED, TableSource
 from lgsid_ray.errors import InputError
 
@@ -108,6 +109,14 @@ def test_texts_are_trimmed_and_empty_ones_null() -> None:
     assert [columns[name][0] for name in ("name", "brand", "city", "district")] == ["Cafe", None, None, "7"]
 
 
+@pytest.mark.parametrize("empty", [None, "", float("nan")])
+@pytest.mark.parametrize("datum", ["wgs84", "bd09"])
+def test_a_row_with_neither_coordinate_passes_without_a_place(empty: object, datum: str) -> None:
+    checked = _items({**GOOD, "lat": empty, "lon": empty}, GOOD, datum=datum)
+    assert checked.rejects == []
+    assert np.isnan(checked.columns["lat"]).tolist() == np.isnan(checked.columns["lon"]).tolist() == [True, False]
+
+
 def test_coordinates_leave_in_wgs84() -> None:
     lon = _items({**GOOD, "lat": 39.9087, "lon": 116.3975}, datum="gcj02").columns["lon"]
     assert 300 < (116.3975 - float(lon[0])) * 85_000 < 800  # metres; the shift in Beijing is about 530
@@ -191,7 +200,8 @@ def test_no_item_row_is_lost_whatever_its_cells_hold(rows: list[dict[str, Any]])
     seen = sorted([*checked.rows.tolist(), *(row for row, _, _ in checked.rejects)])
     assert seen == list(range(1, len(rows) + 1))
     assert all(len(values) == len(checked.rows) for values in checked.columns.values())
-    assert (np.abs(checked.columns["lat"]) <= 90).all()
+    lat, lon = checked.columns["lat"], checked.columns["lon"]
+    assert ((np.abs(lat) <= 90) & (np.abs(lon) <= 180) | np.isnan(lat) & np.isnan(lon)).all()
     assert all(isinstance(name, str) and name.strip() for name in checked.columns["name"])
 
 
@@ -220,8 +230,32 @@ def test_columns_are_mapped_and_constants_filled_in() -> None:
 
 
 def test_a_missing_required_column_names_file_column_and_remedy() -> None:
-    with pytest.raises(InputError, match=r"a\.csv: column 'lat' .* \['item_id', 'name', 'lon'\]; map it"):
-        _map(_chunk("item_id", "name", "lon"))
+    with pytest.raises(InputError, match=r"a\.csv: column 'name' .* \['item_id', 'lat', 'lon'\]; map it"):
+        _map(_chunk("item_id", "lat", "lon"))
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "bears"),
+    [
+        (("lat", "lon"), {}, True),
+        ((), {}, False),
+        (("y", "lon"), {"columns": {"lat": "y"}}, True),
+        (("lon",), {"constants": {"lat": 48.1}}, True),
+    ],
+)
+def test_coordinates_are_found_by_column_mapping_or_constant(
+    names: tuple[str, ...], given: dict[str, Any], bears: bool
+) -> None:
+    file = File("a.csv", "csv")
+    assert bears_coordinates(_chunk("item_id", "name", *names), TableSource(path="a.csv", **given), file) is bears
+
+
+@pytest.mark.parametrize(("there", "missing"), [("lat", "lon"), ("lon", "lat")])
+def test_one_coordinate_without_the_other_is_refused(there: str, missing: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"a\.csv: column '{missing}' is missing.*map it.*both, lat and lon, or neither"
+    ):
+        bears_coordinates(_chunk("item_id", "name", there), TableSource(path="a.csv"), File("a.csv", "csv"))
 
 
 def test_a_mapped_optional_column_must_be_there() -> None:

@@ -74,3 +74,11 @@ def test_users_click_items_of_the_world_and_impressions_share_their_moment() -> 
 def test_countries_without_places_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"countries.*XX"):
         lay_out(WorldSource(countries=["XX"]), 0)
+
+
+def test_a_town_without_items_is_an_empty_table_of_the_same_columns() -> None:
+    world = lay_out(WorldSource(items=7), 3)
+    empty = town_items(world, int(np.flatnonzero(world.items == 0)[0]), 3)
+    full = town_items(world, int(np.flatnonzero(world.items > 0)[0]), 3)
+    assert len(empty) == 0
+    assert empty.schema == full.schema

@@ -6,9 +6,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from lgsid_ray import cli
-from lgsid_ray.cli.app import STAGES, app
+from lgsid_ray.cli import look, runs
+from lgsid_ray.cli.app import app
+from lgsid_ray.config import load
 from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED
+from lgsid_ray.pipeline import STAGES, plan
 
 
 def _lgsid(*words: str) -> Result:
@@ -55,7 +57,7 @@ def test_schema_says_what_files_need_and_what_stages_write() -> None:
         assert word in result.output
 
 
-@pytest.mark.parametrize("command", [["config", "show"], ["run"], ["catalogue"], ["tokenise"]])
+@pytest.mark.parametrize("command", [["config", "show"], ["run"], ["catalogue"], ["tokenise"], ["tune"]])
 @pytest.mark.parametrize(
     ("override", "told"),
     [("catalogue.sauce=1", "sauce"), ("nonsense=1", "nonsense"), ("seed=many", "seed"), ("seed", "seed")],
@@ -108,7 +110,7 @@ def test_status_lists_every_stage_of_the_latest_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     result = _lgsid("status", "--out", str(tmp_path))
     assert result.exit_code == 0
-    assert result.output.count("not started") == len(STAGES) + 1  # `evaluate` is a command of its own kind
+    assert result.output.count("not started") == len(plan(load(None)))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_a_bug_exits_1_and_asks_for_a_report(monkeypatch: pytest.MonkeyPatch) ->
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(cli, "load", broken)
+    monkeypatch.setattr(look, "configure", broken)
     result = _lgsid("config", "show")
     assert result.exit_code == 1
     assert "internal error: ZeroDivisionError: oops" in result.stderr
@@ -149,7 +151,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_until", interrupted)
+    monkeypatch.setattr(runs, "run_until", interrupted)
     result = _lgsid("run")
     assert result.exit_code == 130
     assert result.stderr == "interrupted; give the same command again to continue\n"

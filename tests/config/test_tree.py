@@ -28,13 +28,20 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         ("tokenizer.sizes=[]", "tokenizer"),
         ("catalogue.source.items=-1", "catalogue.source"),
         ("seed=-1", "seed"),
-        ("encoder.kind=random_projection", "tokenizer.embeddings"),
         ("tune.lambdas=[10, 0.1]", "tune: lambdas"),
     ],
 )
 def test_refusal_names_the_key(text: str, key: str) -> None:
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         load(None, [text])
+
+
+def test_what_has_no_weights_is_aligned_neither_by_default_nor_on_demand() -> None:
+    assert load(None).aligned
+    assert not load(None, ["encoder.kind=random_projection"]).aligned
+    assert not load(None, ["tokenizer.embeddings=origin"]).aligned
+    with pytest.raises(ConfigError, match=r"tokenizer\.embeddings=aligned needs a trainable encoder"):
+        load(None, ["encoder.kind=random_projection", "tokenizer.embeddings=aligned"])
 
 
 @pytest.mark.parametrize("text", ["align.lambda", "=3", "seed.deeper=1"])

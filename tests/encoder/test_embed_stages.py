@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lgsid_ray.artifacts.schemas import ITEMS, NEGATIVES, embeddings, list_embeddings
+from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives
+from lgsid_ray.artifacts.embeddings import vectors
 from lgsid_ray.config import RunConfig, load
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.encoder.model import identity, locate_model, make_encoder
@@ -36,7 +37,7 @@ def items(count: int) -> pa.Table:
         "city": [f"q{row % 13}" for row in range(count)],
         "district": [f"r{row % 17}" if row % 2 else None for row in range(count)],
     }
-    return pa.table({f.name: pa.array(columns.get(f.name, [None] * count), f.type) for f in ITEMS}, schema=ITEMS)
+    return pa.table({f.name: pa.array(columns.get(f.name, [None] * count), f.type) for f in Items.schema})
 
 
 def lists(anchors: list[int]) -> pa.Table:
@@ -47,18 +48,18 @@ def lists(anchors: list[int]) -> pa.Table:
         "distance_km": [None] * len(anchors),
         "rank": [None] * len(anchors),
     }
-    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in NEGATIVES}, schema=NEGATIVES)
+    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in Negatives.schema})
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     """A catalogue in three parts and anchors (not all items) in two."""
-    home = StageDir(str(tmp_path_factory.mktemp("world")))
+    home = StageDir(str(tmp_path_factory.mktemp("inputs")))
     catalogue, sample = home.child("catalogue"), home.child("sample")
     for part, (start, rows) in enumerate([(0, 25), (25, 8), (33, 27)]):
-        catalogue.write_table(f"items/part-{part:05d}.parquet", items(COUNT).slice(start, rows))
+        Items(catalogue).write(items(COUNT).slice(start, rows), f"part-{part:05d}.parquet")
     for part, anchors in enumerate([list(range(1, 20, 2)), list(range(40, 53))]):
-        sample.write_table(f"negatives/part-{part:05d}.parquet", lists(anchors))
+        Negatives(sample).write(lists(anchors), f"part-{part:05d}.parquet")
     return {"catalogue": catalogue, "sample": sample}
 
 
@@ -76,8 +77,7 @@ def run(
 
 def rows(out: StageDir, table: str = "embeddings") -> np.ndarray:
     """(rows, width) vectors of a table in part order."""
-    column = out.read_table(table).column("embedding").combine_chunks()
-    return column.flatten().to_numpy().reshape(len(column), -1)
+    return vectors(out.read_table(table))
 
 
 def reference(texts: list[str], settings: EncoderConfig, path: str | None = None) -> np.ndarray:
@@ -102,7 +102,8 @@ def test_every_item_has_its_vector_in_item_order(inputs: Inputs, tmp_path: Path)
     for stage, prompts in ((embed, full_prompts), (embed_content, content_prompts)):
         out, facts = run(stage, inputs, tmp_path)
         table = out.read_table("embeddings")
-        assert table.schema.equals(embeddings(16))
+        assert table.schema.equals(Embeddings(out).conform(table).schema)
+        assert table.column("embedding").type.list_size == 16
         assert table.column("item_index").to_pylist() == list(range(COUNT))
         assert table.column("item_id").to_pylist() == items(COUNT).column("item_id").to_pylist()
         settings = config().encoder
@@ -120,19 +121,27 @@ def test_lists_hold_the_true_prompt_first_and_then_the_mismatched(inputs: Inputs
     out, facts = run(embed_lists, inputs, tmp_path, *overrides)
     settings = config(*overrides).encoder
     given, found = inputs["sample"].read_table("negatives"), out.read_table("lists")
-    assert found.schema.equals(list_embeddings((NEGATIVES_OF_EACH + 1) * 16))
+    assert found.schema.equals(Lists(out).conform(found).schema)
+    assert found.column("embedding").type.list_size == (NEGATIVES_OF_EACH + 1) * 16
     assert found.column("item_index").to_pylist() == given.column("item_index").to_pylist()
     assert found.column("negatives").to_pylist() == given.column("negatives").to_pylist()
     assert facts["rows"] == len(given) == 23
     contents = content_prompts(items(COUNT), settings.prompt)
     locations = location_prompts(items(COUNT), settings.prompt)
-    for row, vectors in zip(given.to_pylist(), rows(out, "lists").reshape(23, -1, 16), strict=True):
+    for row, embedded in zip(given.to_pylist(), rows(out, "lists").reshape(23, -1, 16), strict=True):
         anchor = row["item_index"]
-        places = [locations[other] for other in (anchor, *row["negatives"])]
-        texts = combine([contents[anchor]] * len(places), places, " / ")
-        assert np.allclose(vectors, reference(texts, settings), atol=1e-5)
+        theirs = [locations[other] for other in (anchor, *row["negatives"])]
+        texts = combine([contents[anchor]] * len(theirs), theirs, " / ")
+        assert np.allclose(embedded, reference(texts, settings), atol=1e-5)
         assert texts[0] == full_prompts(items(COUNT), settings.prompt)[anchor]
-        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+        assert np.allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)
+
+
+def test_lists_of_items_that_the_catalogue_lacks_are_refused(inputs: Inputs, tmp_path: Path) -> None:
+    short = StageDir(str(tmp_path / "catalogue"))
+    Items(short).write(items(COUNT).slice(0, 30), "part-00000.parquet")
+    with pytest.raises(StorageError, match=r"do not belong together.*delete .*sample"):
+        run(embed_lists, {**inputs, "catalogue": short}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lgsid_ray.artifacts.schemas import ITEMS
+from lgsid_ray.artifacts import Items
 from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.local import local_copy
 from lgsid_ray.encoder.model import (
@@ -174,7 +174,7 @@ def test_bfloat16_is_near_and_gives_normalised_float32(tmp_path: Path, minilm: T
 
 def test_every_field_changes_the_vectors_or_is_known_not_to(tmp_path: Path) -> None:
     rows = [{"name": "a b", "brand": "c", "price": 3.0, "city": "d e f g h a b c d", "province": "h"}, {"name": "g"}]
-    table = pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in ITEMS}, schema=ITEMS)
+    table = pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in Items.schema})
     model, other = save_decoder(tmp_path / "one"), save_decoder(tmp_path / "other", seed=1)
     base: dict[str, Any] = {"model": model, "max_tokens": 16, "pooling": "mean"}
 

@@ -1,10 +1,12 @@
 """Prompts of known items: which clauses stand, how numbers read, and what a mismatched prompt keeps (Eq 1)."""
 
 import pyarrow as pa
+import pygeohash
 import pytest
 
-from lgsid_ray.artifacts.schemas import ITEMS
-from lgsid_ray.config.encoder import PromptConfig
+from lgsid_ray.artifacts import Items
+from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
+from lgsid_ray.encoder.model import identity
 from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
 from lgsid_ray.errors import ConfigError
 
@@ -23,7 +25,7 @@ BARE = {"name": "Corner Laundry", "city": "Chicago"}
 
 def items(*rows: dict[str, object]) -> pa.Table:
     """A table of items; fields that a row lacks are null."""
-    return pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in ITEMS}, schema=ITEMS)
+    return pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in Items.schema})
 
 
 def test_prompts_of_known_items() -> None:
@@ -86,6 +88,38 @@ def test_a_price_reads_as_it_was_given(price: float, text: str) -> None:
 def test_values_are_never_read_as_templates() -> None:
     odd = {"name": "{brand} {nothing}", "brand": "100 % {0}", "city": "}{"}
     assert full_prompts(items(odd), PromptConfig()) == ["{brand} {nothing}, brand 100 % {0}, city }{"]
+
+
+POINTS = [(57.64911, 10.40744), (-33.8688, 151.2093), (0.0, -180.0), (90.0, 0.0)]
+
+
+@pytest.mark.parametrize("precision", [1, 5, 12])
+def test_a_geohash_is_that_of_the_plain_point(precision: int) -> None:
+    prompt = PromptConfig(location=["cell {geohash}", "{city}"], geohash_precision=precision)
+    rows = [{"lat": lat, "lon": lon, "city": "x"} for lat, lon in POINTS]
+    expected = [f"cell {pygeohash.encode(lat, lon, precision)}, x" for lat, lon in POINTS]
+    assert location_prompts(items(*rows), prompt) == expected
+    assert expected[0] == f"cell {'u4pruydqqvj8'[:precision]}, x"
+
+
+def test_no_geohash_without_coordinates_and_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = PromptConfig(location=["cell {geohash}", "{city}"])
+    assert location_prompts(items(BARE, {"name": "Kiosk"}), prompt) == ["Chicago", ""]
+    monkeypatch.delattr(pygeohash, "encode")
+    assert location_prompts(items({**BARE, "lat": 1.0, "lon": 2.0}), PromptConfig()) == ["city Chicago"]
+
+
+def test_a_catalogue_without_coordinates_and_labels_has_content_alone() -> None:
+    table = items({"name": "Dune", "category_1": "novel"}, {"name": "Emma"})
+    assert full_prompts(table, PromptConfig()) == content_prompts(table, PromptConfig()) == ["Dune, novel", "Emma"]
+    assert location_prompts(table, PromptConfig()) == ["", ""]
+
+
+def test_the_geohash_belongs_to_the_encoders_identity() -> None:
+    one, other = (
+        identity(EncoderConfig(kind="random_projection", prompt=PromptConfig(geohash_precision=p))) for p in (5, 6)
+    )
+    assert one != other
 
 
 def test_literal_clauses_empty_templates_and_no_items() -> None:

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lgsid_ray.artifacts import schemas as tables
-from lgsid_ray.evaluate.space import LEVELS, Space
+from lgsid_ray.artifacts import Embeddings, Items, Sids
+from lgsid_ray.artifacts.embeddings import column
+from lgsid_ray.artifacts.labels import LEVELS
+from lgsid_ray.evaluate.space import Space
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import unit_xyz
 
@@ -53,29 +55,30 @@ def write_stages(root, space: Space) -> dict[str, StageDir]:
     rng = np.random.default_rng(1)
     order = rng.permutation(count)
     split = np.array(["train", "train", "train", "held_place", "held_random"])[np.arange(count) % 5]
-    lat = np.degrees(np.arcsin(space.xyz[:, 2]))
-    lon = np.degrees(np.arctan2(space.xyz[:, 1], space.xyz[:, 0]))
-    columns: dict[str, Any] = {field.name: pa.nulls(count, field.type) for field in tables.ITEMS}
+    columns: dict[str, Any] = {field.name: pa.nulls(count, field.type) for field in Items.schema}
     columns |= {"item_index": np.arange(count), "item_id": [f"i{i}" for i in range(count)], "split": split.tolist()}
-    columns |= {name: [f"name {c % 5}" for c in space.labels[:, level]] for level, name in enumerate(LEVELS)}
-    columns |= {"lat": lat, "lon": lon, "name": [f"shop {i}" for i in range(count)]}
+    for level, name in enumerate(LEVELS):
+        columns[name] = [f"name {c % 5}" if c >= 0 else None for c in space.labels[:, level]]
+    columns["name"] = [f"shop {i}" for i in range(count)]
+    if space.xyz is not None:
+        columns["lat"] = np.degrees(np.arcsin(space.xyz[:, 2]))
+        columns["lon"] = np.degrees(np.arctan2(space.xyz[:, 1], space.xyz[:, 0]))
     stages = {name: StageDir(f"{root}/{name}").make() for name in ("catalogue", "embed", "tokenise")}
-    stages["catalogue"].write_table("items/part-00000.parquet", pa.table(columns, schema=tables.ITEMS))
+    Items(stages["catalogue"]).write(pa.table(columns), "part-00000.parquet")
     vectors = {"embed": space.reference, "embed_aligned": space.aligned, "embed_content": space.content}
     for name, matrix in vectors.items():
         if matrix is not None:
             stages[name] = StageDir(f"{root}/{name}").make()
             write_embeddings(stages[name], matrix, order)
-    tokens = np.stack([space.labels[:, 1], rng.integers(0, 4, count)], axis=1)
+    tokens = np.stack([space.labels[:, 1].clip(0), rng.integers(0, 4, count)], axis=1)
     sids = {"item_index": order, "item_id": [f"i{i}" for i in order], "tokens": tokens[order].tolist()}
     sids |= {"collision": np.zeros(count), "sid": [f"<a_{a}><b_{b}>" for a, b in tokens[order]]}
-    stages["tokenise"].write_table("sids.parquet", tables.conform(pa.table(sids), tables.SIDS, "sids"))
+    Sids(stages["tokenise"]).write(pa.table(sids))
     stages["tokenise"].write_json("metrics.json", {"collision_rate": 0.25, "levels": [{"usage": 1.0}, {"usage": 0.5}]})
     return stages
 
 
 def write_embeddings(stage: StageDir, matrix: np.ndarray, order: np.ndarray) -> None:
     for part, rows in enumerate(np.array_split(order, 3)):
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix[rows].ravel()), matrix.shape[1])
-        table = pa.table({"item_index": rows, "item_id": [f"i{i}" for i in rows], "embedding": vectors})
-        stage.write_table(f"embeddings/part-{part:05d}.parquet", table)
+        table = pa.table({"item_index": rows, "item_id": [f"i{i}" for i in rows], "embedding": column(matrix[rows])})
+        Embeddings(stage).write(table, f"part-{part:05d}.parquet")

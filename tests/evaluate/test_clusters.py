@@ -53,7 +53,18 @@ def test_sid_geography_counts_pure_clusters_and_kilometres():
 
 
 def test_unknown_labels_have_nothing_in_common():
-    tokens, xyz = np.zeros((2, 1), int), unit_xyz([0, 0], [0, 0])
-    row = sid_geography(tokens, np.full((2, 3), -1), xyz)[0]
-    assert row["one_province"] == 0.0
+    labels = np.array([[0, 0, 0], [0, 0, 0], [0, -1, -1], [0, -1, -1]])
+    row = sid_geography(np.array([[0], [0], [1], [1]]), labels, unit_xyz([0] * 4, [0] * 4))[0]
+    assert row["one_province"] == 1.0
+    assert row["one_city"] == row["items_one_city"] == row["majority_city"] == 0.5
     assert row["radius_km"] == pytest.approx(0.0)
+    assert "reason" not in row
+
+
+def test_what_a_catalogue_does_not_have_is_none_with_a_reason():
+    labels = np.array([[0, -1, -1], [1, -1, -1]])
+    row = sid_geography(np.zeros((2, 1), int), labels, None)[0]
+    assert row["one_province"] == 0.0
+    for name in ("one_city", "items_one_district", "majority_district", "radius_km", "radius_km_items"):
+        assert row[name] is None
+    assert row["reason"] == "no item has city or district or coordinates"

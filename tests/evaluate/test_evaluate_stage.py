@@ -9,9 +9,11 @@ from rich.console import Console
 
 from lgsid_ray.config import RunConfig
 from lgsid_ray.errors import StorageError
+from lgsid_ray.evaluate.space import Space
 from lgsid_ray.evaluate.stage import evaluate
 from lgsid_ray.evaluate.table import spread, tables
 from lgsid_ray.execution.storage import StageDir
+from tests.evaluate.conftest import write_stages
 
 
 def settings(seed: int = 0, **changes) -> RunConfig:
@@ -27,6 +29,7 @@ def judged(stages, tmp_path, name: str = "out", **changes) -> tuple[dict, dict, 
 
 def test_metrics_and_frontier_are_whole(stages, tmp_path):
     metrics, facts, frontier = judged(stages, tmp_path)
+    assert metrics["located"] is True
     assert len(metrics["retrieval"]) == 2 * 4 * 2
     assert {row["space"] for row in metrics["clustering"]} == {"origin", "aligned"}
     assert set(frontier.column("arm").to_pylist()) == {"oracle", "late_fusion", "aligned"}
@@ -61,6 +64,33 @@ def test_without_alignment_and_content_only_origin_is_judged(stages, tmp_path):
     assert all(row["content_similarity"] is None for row in metrics["retrieval"])
     assert "gap_closed/late_fusion/all" in facts
     assert "gap_closed/aligned/all" not in facts
+    assert tables([metrics])
+
+
+def test_without_coordinates_there_is_no_late_fusion_and_no_kilometre(space, tmp_path):
+    unlocated = Space(space.reference, space.labels, None)
+    metrics, _, frontier = judged(write_stages(tmp_path, unlocated), tmp_path)
+    assert metrics["located"] is False
+    assert set(frontier.column("arm").to_pylist()) == {"oracle"}
+    assert metrics["frontier"]["all"]["gap_closed"] == {}
+    assert "nothing is aligned" in metrics["frontier"]["all"]["reason"]
+    assert all(row["district"] is not None for row in metrics["retrieval"])
+    assert metrics["sid_geography"][0]["one_city"] == 1.0
+    assert metrics["sid_geography"][0]["radius_km"] is None
+    assert tables([metrics])
+
+
+def test_without_places_and_labels_meaning_is_judged_and_the_rest_has_a_reason(space, tmp_path):
+    bare = Space(space.reference, np.full_like(space.labels, -1), None)
+    metrics, _, frontier = judged(write_stages(tmp_path, bare), tmp_path)
+    assert frontier.num_rows == 0
+    assert metrics["frontier"]["all"] == {"reason": "no item has a known district"}
+    for row in metrics["retrieval"]:
+        assert row["similarity"] > 0
+        assert row["district"] is None
+        assert row["reason"] == "no query has a known province or city or district"
+    for row in (*metrics["clustering"], *metrics["sid_geography"]):
+        assert row["reason"]
     assert tables([metrics])
 
 

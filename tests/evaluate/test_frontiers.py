@@ -98,7 +98,7 @@ def test_no_arm_lies_above_the_oracle(space):
     queries = draw_queries(np.array(["train"] * 160 + ["held_place"] * 80), 100, 0)
     rows = frontier_rows(space, queries)
     for floor in (0.9, 0.97, 0.99):
-        for found in gaps(rows, list(queries.groups), floor).values():
+        for found in gaps(space, rows, list(queries.groups), floor).values():
             # The oracle's line is read between steps of γ, hence the hair's breadth.
             assert 0 < found["gap_closed"]["aligned"] < 1.01
             assert 0 <= found["gap_closed"]["late_fusion"] < 1.01
@@ -107,11 +107,11 @@ def test_no_arm_lies_above_the_oracle(space):
 def test_one_item_one_district_and_few_items_give_reasons(space):
     few = type(space)(space.reference[:3], space.labels[:3], space.xyz[:3])
     queries = draw_queries(np.array(["train"] * 3), 10, 0)
-    assert gaps(frontier_rows(few, queries), ["all"], 0.97)["all"]["reason"].startswith("too few items")
+    assert gaps(few, frontier_rows(few, queries), ["all"], 0.97)["all"]["reason"].startswith("too few items")
     rows = retrieval_tables(few, queries, [2, 5])
     assert [row["district"] is None for row in rows if row["group"] == "all"] == [False, True]
     one = type(space)(space.reference, np.zeros_like(space.labels), space.xyz)
     queries = draw_queries(np.array(["train"] * 240), 10, 0)
-    found = gaps(frontier_rows(one, queries), ["all"], 0.97)["all"]
+    found = gaps(one, frontier_rows(one, queries), ["all"], 0.97)["all"]
     assert found["gap_closed"] == {"late_fusion": None}
     assert "no gap" in found["reason"]

@@ -5,9 +5,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from lgsid_ray.artifacts.labels import path_codes
 from lgsid_ray.evaluate import retrieval
-from lgsid_ray.evaluate.retrieval import judge, mean, search, top_k
-from lgsid_ray.evaluate.space import Space, draw_queries, path_codes
+from lgsid_ray.evaluate.retrieval import judge, mean, search, search_plainly, top_k
+from lgsid_ray.evaluate.space import Space, draw_queries
 
 
 def one_hot_space(labels: np.ndarray, vectors: np.ndarray) -> Space:
@@ -20,14 +21,38 @@ def loop_search(vectors: np.ndarray, query: int, k: int) -> list[int]:
     return sorted(others, key=lambda item: (-scores[item], item))[:k]
 
 
+@pytest.mark.parametrize("finds", [search, search_plainly])
 @pytest.mark.parametrize("block", [1, 200, 1 << 24])
-def test_search_is_brute_force_with_ties_to_the_lower_index(monkeypatch, block):
+def test_search_is_brute_force_with_ties_to_the_lower_index(monkeypatch, block, finds):
     monkeypatch.setattr(retrieval, "BLOCK", block)
     # Small integers: products are exact, and there are ties everywhere.
     vectors = np.random.default_rng(1).integers(-2, 3, (120, 3)).astype(np.float32)
     queries = np.arange(0, 120, 3)
-    found = search(vectors, queries, 7)
+    found = finds(vectors, queries, 7)
     assert found.tolist() == [loop_search(vectors, query, 7) for query in queries]
+
+
+def twins(rng: np.random.Generator) -> np.ndarray:
+    """400 unit vectors: half of them once, the others in groups of 20 that are equal, or that differ by rounding."""
+    vectors = rng.normal(size=(400, 64))
+    vectors[200:300] = np.repeat(vectors[:5], 20, axis=0)
+    vectors[300:] = np.repeat(vectors[5:10], 20, axis=0) * (1 + 1e-8 * rng.normal(size=(100, 64)))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors[rng.permutation(400)].astype(np.float32)
+
+
+@pytest.mark.parametrize("k", [1, 5, 30, 398, 399])
+def test_faiss_finds_what_the_plain_search_finds_twins_and_near_ties_too(k):
+    vectors = twins(np.random.default_rng(0))
+    queries = np.arange(0, 400, 3)
+    found = search(vectors, queries, k)
+    assert not (found == queries[:, None]).any()
+    assert (found == search_plainly(vectors, queries, k)).all()
+
+
+def test_a_vector_that_cancelled_out_is_no_neighbour_of_itself():
+    vectors = np.eye(4, dtype=np.float32) * [[0], [1], [1], [1]]
+    assert search(vectors.astype(np.float32), np.array([0, 1]), 2).tolist() == [[1, 2], [0, 2]]
 
 
 def test_top_k_of_equal_scores_takes_the_first():
@@ -66,9 +91,9 @@ def test_similarity_is_measured_in_the_reference_space(space):
 
 
 def test_names_recur_but_paths_do_not_and_null_matches_nothing():
-    province = pa.chunked_array([["Illinois", "Missouri", "Illinois", None, "Illinois"]])
-    city = pa.chunked_array([["Springfield", "Springfield", "Springfield", "Springfield", None]])
-    codes = path_codes([province, city, city])
+    province = ["Illinois", "Missouri", "Illinois", None, "Illinois"]
+    city = ["Springfield", "Springfield", "Springfield", "Springfield", None]
+    codes = path_codes(pa.table({"province": province, "city": city, "district": city}))
     assert codes[0].tolist() == codes[2].tolist() != codes[1].tolist()
     assert codes[0, 1] != codes[1, 1]
     assert codes[3].tolist() == [-1, -1, -1]

@@ -2,16 +2,39 @@
 
 import json
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from lgsid_ray.config import RunConfig, load
+from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.errors import StorageError
-from lgsid_ray.execution.run import Facts, Inputs, Run, Stage
+from lgsid_ray.execution import run as run_module
+from lgsid_ray.execution.run import Run
+from lgsid_ray.execution.stage import Cell, Facts, Inputs, Stage
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.pipeline import plan
+from lgsid_ray.pipeline import standing
+
+FUNCTIONS: dict[str, Any] = {}
+"""Stages name their functions; these are found here instead of in a room."""
+
+
+@pytest.fixture(autouse=True)
+def _named_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    FUNCTIONS.clear()
+    real, code = run_module.function_of, run_module.code_of
+    monkeypatch.setattr(run_module, "function_of", lambda name: FUNCTIONS.get(name) or real(name))
+    monkeypatch.setattr(run_module, "code_of", lambda name: {} if name in FUNCTIONS else code(name))
+
+
+def named(function: Callable[..., Any]) -> str:
+    """A reference to `function` as a stage gives it."""
+    FUNCTIONS[function.__name__] = function
+    return function.__name__
 
 
 class Recorder:
@@ -19,8 +42,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.first = Stage("first", self._first, ("sampling",))
-        self.second = Stage("second", self._second, ("align",), ("first",))
+        self.first = Stage("first", named(self._first), ("sampling",))
+        self.second = Stage("second", named(self._second), ("align",), {"first": "first"})
 
     def _first(self, config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         self.calls.append("first")
@@ -70,16 +93,18 @@ def test_what_only_an_unfinished_stage_needs_goes_when_it_is_finished(uri: str) 
         return {}
 
     run = Run(uri, load(None), log=lambda line: None)
-    run.execute(Stage("first", works, ("sampling",)))
+    run.execute(Stage("first", named(works), ("sampling",)))
     assert run.directory("first").members("") >= {"value.json", "manifest.json"}
     assert not run.directory("first").exists("work")
 
 
 def test_resources_change_no_fingerprint_and_everything_else_does(uri: str) -> None:
-    stage = Stage("first", lambda config, inputs, out: {}, ("align", "encoder", "tokenizer"))
+    stage = Stage("first", "encoder.stage:embed", ("align", "encoder", "tokenizer"))
 
     def fingerprint(*overrides: str) -> str:
-        return Run(uri, load(None, list(overrides)), log=lambda line: None).fingerprint(stage)
+        run = Run(uri, load(None, list(overrides)), log=lambda line: None)
+        run.identity(stage)
+        return run.fingerprint("first")
 
     base = fingerprint()
     for same in ("encoder.actors=3", "tokenizer.kmeans.actors=3", "align.trainer.checkpoint_steps=7"):
@@ -92,20 +117,18 @@ def test_exchanged_weights_are_noticed(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    stage = next(stage for stage in plan(load(None)) if stage.name == "embed")
-    first = next(stage for stage in plan(load(None)) if stage.name == "catalogue")
     found = []
     for content in (b"one", b"two", b"one"):
         (model / "model.safetensors").write_bytes(content)
         run = Run(str(tmp_path / "run"), load(None, [f"encoder.model={model}"]), log=lambda line: None)
-        run.fingerprint(first)
-        found.append(run.fingerprint(stage))
+        standing(run, "embed")
+        found.append(run.fingerprint("embed"))
     assert found[0] == found[2] != found[1]
 
 
 def test_seed_counts_only_for_seeded_stages(uri: str) -> None:
     recorder = Recorder()
-    unseeded = Stage("first", recorder._first, ("sampling",), seeded=False)
+    unseeded = replace(recorder.first, seeded=False)
     for seed in ("seed=0", "seed=1"):
         run = Run(uri, load(None, [seed]), log=lambda line: None)
         run.execute(unseeded)
@@ -113,10 +136,70 @@ def test_seed_counts_only_for_seeded_stages(uri: str) -> None:
     assert recorder.calls == ["first", "second", "second"]
 
 
-def test_undeclared_section_is_refused(tmp_path: Path) -> None:
-    stage = Stage("greedy", lambda config, inputs, out: {"steps": config.align.steps}, ("sampling",))
+def test_what_a_stage_does_not_declare_is_refused(tmp_path: Path) -> None:
+    def greedy(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
+        return {"steps": config.align.steps}
+
+    def lucky(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
+        return {"seed": config.seed}
+
+    run = Run(str(tmp_path), load(None), log=lambda line: None)
     with pytest.raises(AttributeError, match="align"):
-        Run(str(tmp_path), load(None), log=lambda line: None).execute(stage)
+        run.execute(Stage("greedy", named(greedy), ("sampling",)))
+    assert run.execute(Stage("lucky", named(lucky), ())).facts == {"seed": 0}
+    with pytest.raises(AttributeError, match="seed"):
+        run.execute(Stage("unseeded", named(lucky), (), seeded=False))
+
+
+def test_the_start_line_says_what_has_changed(uri: str) -> None:
+    recorder, lines = Recorder(), list[str]()
+
+    def run(*overrides: str) -> str:
+        lines.clear()
+        one = Run(uri, load(None, list(overrides)), log=lines.append)
+        one.execute(recorder.first)
+        one.execute(recorder.second)
+        return next(line for line in lines if line.startswith("second: "))
+
+    assert "since" not in run()
+    first = Run(uri, load(None), log=lines.append)
+    first.identity(recorder.first)
+    first.identity(recorder.second)
+    assert f"since {first.fingerprint('second')}: align.steps 120 → 7)" in run("align.steps=7")
+    assert "seed 0 → 1" in run("align.steps=7", "seed=1")
+    assert "result of first" in run("align.steps=7", "seed=1", "sampling.negatives=4")
+    assert run("align.steps=7").endswith("skipped")
+
+
+def test_scratch_that_a_kill_has_left_is_removed_by_the_next_call(uri: str) -> None:
+    recorder = Recorder()
+    run = recorder.run(uri)
+    run.directory("first").write_json("work/step.json", 1)
+    recorder.run(uri)
+    assert recorder.calls == ["first", "second"]
+    assert not run.directory("first").exists("work")
+
+
+def test_cells_are_computed_together_and_only_those_that_are_missing(uri: str) -> None:
+    asked: list[list[str]] = []
+
+    def train(config: RunConfig, cells: Sequence[Cell]) -> list[Facts]:
+        asked.append([cell.name for cell in cells])
+        for cell in cells:
+            cell.out.write_json("value.json", [cell.settings.negatives, cell.inputs["first"].read_json("value.json")])
+        return [{"own": cell.settings.negatives} for cell in cells]
+
+    recorder = Recorder()
+    run = recorder.run(uri)
+    cells = [
+        Stage(f"cell/{count}", named(train), ("align",), {"first": "first"}, cell=SamplingConfig(negatives=count))
+        for count in (3, 4, 5)
+    ]
+    assert [manifest.facts for manifest in run.execute_together(cells[:2])] == [{"own": 3}, {"own": 4}]
+    run.execute_together(cells)
+    assert asked == [["cell/3", "cell/4"], ["cell/5"]]
+    assert run.directory("cell/4").read_json("value.json") == [4, 15]
+    assert len({run.fingerprint(cell.name) for cell in cells}) == 3
 
 
 def test_failed_stage_is_not_taken_for_whole(uri: str) -> None:
@@ -125,7 +208,7 @@ def test_failed_stage_is_not_taken_for_whole(uri: str) -> None:
         raise ValueError("boom")
 
     run = Run(uri, load(None), log=lambda line: None)
-    stage = Stage("first", fails, ("sampling",))
+    stage = Stage("first", named(fails), ("sampling",))
     with pytest.raises(ValueError, match="boom"):
         run.execute(stage)
     assert run.manifest("first") is None
@@ -151,7 +234,7 @@ def test_second_driver_waits_and_then_skips(tmp_path: Path) -> None:
         release.wait(30)
         return recorder._first(config, inputs, out)
 
-    stage = Stage("first", slow, ("sampling",))
+    stage = Stage("first", named(slow), ("sampling",))
     lines: list[str] = []
     one = threading.Thread(target=lambda: Run(str(tmp_path), load(None), log=lines.append).execute(stage))
     two = threading.Thread(target=lambda: Run(str(tmp_path), load(None), log=lines.append).execute(stage))
@@ -200,6 +283,7 @@ def test_manifest_records_the_run(uri: str) -> None:
     assert manifest["seed"] == 3
     assert manifest["facts"] == {"negatives": 15}
     assert manifest["config"]["sampling"]["negatives"] == 15
+    assert "max_anchors" in manifest["config"]["sampling"]
     assert manifest["peak_memory_mb"] > 1
     second = json.loads(run.directory("second").read("manifest.json"))
     assert second["inputs"] == {"first": manifest["fingerprint"]}

@@ -1,4 +1,4 @@
-"""Nearest places against a brute-force loop, on one machine and across cells."""
+"""Nearest points against a brute-force loop, on one machine and across cells."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_halo_leaves_far_cells_out():
 
 
 def test_ties_across_the_last_rank_go_by_key():
-    ring = np.arange(0, 360, 30.0)  # twelve places at the same distance from the pole
+    ring = np.arange(0, 360, 30.0)  # twelve points at the same distance from the pole
     keys = np.sort(np.append(point_keys(np.full(12, 80.0), ring), point_keys(90.0, 0.0)))
     tree = cKDTree(np.round(point_xyz(keys), 12))
     pole = np.flatnonzero(keys == point_keys(90.0, 0.0))
@@ -80,7 +80,7 @@ def test_ties_across_the_last_rank_go_by_key():
     assert found[0].tolist() == expected
 
 
-def test_places_that_coincide_numerically_do_not_rank_themselves():
+def test_points_that_coincide_numerically_do_not_rank_themselves():
     keys = point_keys(np.array([89.9999999, 89.9999999, 89.9999999, 10.0]), np.array([0.0, 1e-6, 2e-6, 0.0]))
     keys = np.unique(keys)
     found, chords = nearest_points(cKDTree(point_xyz(keys)), keys, np.arange(len(keys)), len(keys) - 1)

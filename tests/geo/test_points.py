@@ -5,7 +5,7 @@ import numpy as np
 from lgsid_ray.geo.points import group_by_point, point_degrees, point_keys, point_xyz
 
 
-def test_spellings_of_a_point_are_one_place():
+def test_spellings_of_a_point_are_one_key():
     assert point_keys(10.0, 180.0) == point_keys(10.0, -180.0)
     assert point_keys(90.0, 5.0) == point_keys(90.0, -120.0)
     assert point_keys(-90.0, 5.0) == point_keys(-90.0, 0.0)
@@ -22,7 +22,7 @@ def test_degrees_round_trip():
     np.testing.assert_allclose(np.linalg.norm(point_xyz(point_keys(lat, lon)), axis=1), 1)
 
 
-def test_gather_groups_items_by_place():
+def test_gather_groups_items_by_point():
     keys, items = np.array([7, 3, 7, 3, 5]), np.array([4, 9, 1, 2, 8])
     group = group_by_point(keys, items)
     assert group.keys.tolist() == [3, 5, 7]

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lgsid_ray.artifacts.schemas import INTERACTIONS, ITEMS, embeddings
+from lgsid_ray.artifacts import Embeddings, Interactions, Items
+from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.errors import InputError
@@ -18,15 +19,15 @@ from lgsid_ray.preference.stage import prefer
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
-ITEMS_COUNT, USERS, WIDTH = 400, 120, 8
+ITEMS, USERS, WIDTH = 400, 120, 8
 
 
-def write(stage, name, schema, columns, parts):
+def write(table, columns, parts):
     n = len(next(iter(columns.values())))
-    whole = pa.table({f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in schema})
+    whole = pa.table({f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in table.schema})
     size = -(-n // parts)
     for k in range(parts):
-        stage.write_table(f"{name}/part-{k:05d}.parquet", whole.slice(k * size, size))
+        table.write(whole.slice(k * size, size), f"part-{k:05d}.parquet")
 
 
 class Data:
@@ -34,12 +35,12 @@ class Data:
 
     def __init__(self, home, log=True, towns=5):
         rng = np.random.default_rng(1)
-        self.lon = rng.uniform(0, 5, ITEMS_COUNT).round(2)
-        self.lat = rng.uniform(0, 1, ITEMS_COUNT).round(2)
+        self.lon = rng.uniform(0, 5, ITEMS).round(2)
+        self.lat = rng.uniform(0, 1, ITEMS).round(2)
         self.town = np.minimum(self.lon.astype(int), towns - 1)
-        self.split = np.where(rng.random(ITEMS_COUNT) < 0.8, "train", "held_place")
+        self.split = np.where(rng.random(ITEMS) < 0.8, "train", "held_place")
         self.catalogue, self.embed = home.child("catalogue"), home.child("embed")
-        index = np.arange(ITEMS_COUNT)
+        index = np.arange(ITEMS)
         columns = {
             "item_index": index,
             "item_id": [f"i{k}" for k in index],
@@ -50,24 +51,26 @@ class Data:
             "lon": self.lon,
             "split": self.split,
         }
-        write(self.catalogue, "items", ITEMS, columns, 3)
-        vectors = rng.normal(size=(ITEMS_COUNT, WIDTH)).astype(np.float32)
+        write(Items(self.catalogue), columns, 3)
+        vectors = rng.normal(size=(ITEMS, WIDTH)).astype(np.float32)
         self.vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        columns = {"item_index": index, "item_id": columns["item_id"], "embedding": list(self.vectors)}
-        write(self.embed, "embeddings", embeddings(WIDTH), columns, 2)
+        columns = {"item_index": index, "item_id": columns["item_id"], "embedding": column(self.vectors)}
+        whole = pa.table(columns)
+        for k in range(2):
+            Embeddings(self.embed).write(whole.slice(200 * k, 200), f"part-{k:05d}.parquet")
         self.log = self.write_log(rng) if log else []
 
     def write_log(self, rng):
         n = 3000
         log = {
             "user_id": [f"u{k}" for k in rng.integers(0, USERS, n)],
-            "item_index": rng.zipf(1.4, n) % ITEMS_COUNT,
+            "item_index": rng.zipf(1.4, n) % ITEMS,
             "timestamp": np.sort(rng.integers(0, 10**6, n)),
             "label": rng.choice([1.0, 0.0, None], n, p=[0.6, 0.2, 0.2]),
             "rank_split": rng.choice(["train", "test"], n, p=[0.9, 0.1]),
             "generate_split": rng.choice(["train", "valid", None], n, p=[0.7, 0.1, 0.2]),
         }
-        write(self.catalogue, "interactions", INTERACTIONS, log, 3)
+        write(Interactions(self.catalogue), log, 3)
         return [dict(zip(log, row, strict=True)) for row in zip(*log.values(), strict=True)]
 
     def brute_counts(self, max_history):
@@ -102,8 +105,8 @@ def test_triples_keep_their_promises(home, monkeypatch):
     covisited = {pair for pair, count in counts.items() if count > 1}
     assert facts["covisited_pairs"] == len(covisited)
     anchor, positive, negative = (table.column(c).to_numpy() for c in ("anchor", "positive", "negative"))
-    for column in (anchor, positive, negative):
-        assert (data.split[column] == "train").all()
+    for role in (anchor, positive, negative):
+        assert (data.split[role] == "train").all()
     assert (data.town[anchor] != data.town[negative]).all()
     assert (anchor != positive).all()
     joint = np.array(table.column("source").to_pylist()) == "collaborative"
@@ -168,9 +171,23 @@ def test_far_pairs_are_no_positives_with_max_km(home):
     assert haversine_km(data.lat[a], data.lon[a], data.lat[p], data.lon[p]).max() <= 50
 
 
-def test_one_location_is_refused(home):
-    with pytest.raises(InputError, match="share one"):
+def test_one_district_is_refused(home):
+    with pytest.raises(InputError, match="so none lies elsewhere"):
         run(Data(home, log=False, towns=1), home)
+
+
+def test_items_of_an_unknown_district_are_in_no_triple(home):
+    data = Data(home)
+    whole = Items(data.catalogue).read()
+    unknown = np.arange(ITEMS) % 5 == 0
+    for level in ("district", "province"):
+        labels = pa.array(np.where(unknown, None, whole.column(level).to_numpy()), pa.string())
+        Items(data.catalogue).remove()
+        Items(data.catalogue).write(whole.set_column(whole.column_names.index(level), level, labels), "p.parquet")
+        facts, table = run(data, home, level, triples=700, hard=0.3, content=0.3, neighbour=0.3)
+        assert facts["triples"] == 700
+        for role in ("anchor", "positive", "negative"):
+            assert not unknown[table.column(role).to_numpy()].any()
 
 
 def test_every_field_has_an_effect(home):

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lgsid_ray.artifacts import schemas as tables
+from lgsid_ray.artifacts import Embeddings, Items, Quarantine, Sids
+from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.config import RunConfig
 from lgsid_ray.evaluate.stage import evaluate
 from lgsid_ray.execution.storage import StageDir
@@ -34,36 +35,46 @@ def run_of_two_items(tmp_path_factory) -> dict[str, StageDir]:
     return write_run(tmp_path_factory.mktemp("two"), count=2)
 
 
-def write_run(root: Any, count: int) -> dict[str, StageDir]:
+@pytest.fixture(params=[False, True], ids=["no labels", "a hierarchy of its own"])
+def run_without_places(tmp_path_factory, request) -> dict[str, StageDir]:
+    """A catalogue without coordinates: nothing was aligned."""
+    stages = write_run(tmp_path_factory.mktemp("films"), count=60, located=False, labelled=request.param)
+    return {name: stage for name, stage in stages.items() if name not in ("embed_aligned", "reward", "align")}
+
+
+def write_run(root: Any, count: int, located: bool = True, labelled: bool = True) -> dict[str, StageDir]:
     rng = np.random.default_rng(0)
     district = rng.integers(0, 15, count)
     city = district // 3
     places = CENTRES[city] + rng.normal(scale=0.06, size=(count, 2))
     names = ["catalogue", "embed", "embed_content", "embed_aligned", "reward", "align", "tokenise", "evaluate"]
     stages = {name: StageDir(f"{root}/{name}").make() for name in [*names, "rank", "generate"]}
-    columns: dict[str, Any] = {field.name: pa.nulls(count, field.type) for field in tables.ITEMS}
+    columns: dict[str, Any] = {field.name: pa.nulls(count, field.type) for field in Items.schema}
     columns |= {"item_index": np.arange(count), "item_id": [f"i{i}" for i in range(count)]}
     columns |= {"name": [ATTACKS[i % 5] if i % 20 < 5 else f"Cafe {i}" for i in range(count)]}
-    columns |= {"province": [CITIES[c][0] for c in city], "city": [CITIES[c][1] for c in city]}
-    columns |= {"district": [f"Ward {d % 3}" for d in district], "lat": places[:, 0], "lon": places[:, 1]}
+    if labelled:
+        columns |= {"province": [CITIES[c][0] for c in city], "city": [CITIES[c][1] for c in city]}
+        columns["district"] = [f"Ward {d % 3}" for d in district]
+    if located:
+        columns |= {"lat": places[:, 0], "lon": places[:, 1]}
     columns |= {"split": [["train", "train", "train", "held_place", "held_random"][i % 5] for i in range(count)]}
-    stages["catalogue"].write_table("items/part-00000.parquet", pa.table(columns, schema=tables.ITEMS))
+    Items(stages["catalogue"]).write(pa.table(columns), "part-00000.parquet")
     write_quarantine(stages["catalogue"])
     stages["catalogue"].write_json("counts.json", {"items_read": count + 3, "items": {"accepted": count}})
     write_vectors(stages, district, rng)
     write_sids(stages["tokenise"], np.stack([city * 2 + district % 2, rng.integers(0, 8, count)], axis=1))
     write_training(stages)
     config = RunConfig.model_validate({"evaluate": {"ks": [5, 10], "queries": 100}})
-    judged = {name: stages[name] for name in names[:-1]}
+    judged = {name: stages[name] for name in names[:-1] if located or name != "embed_aligned"}
     evaluate(config, judged, stages["evaluate"])
     for name, stage in stages.items():
         facts = {"rows": count, "split": {"train": 180}}
-        stage.write_json("manifest.json", manifest(name, facts))
+        stage.write_json("manifest.json", manifest("tokenise/hgit" if name == "tokenise" else name, facts))
     return stages
 
 
 def manifest(name: str, facts: dict[str, Any]) -> dict[str, Any]:
-    config = {"tokenizer": {"sizes": [12, 8]}} if name == "tokenise" else {}
+    config = {"tokenizer": {"sizes": [12, 8]}} if name == "tokenise/hgit" else {}
     fixed = {"stage": name, "fingerprint": "0123456789abcdef", "code": "0.1", "seed": 0, "seconds": 1.5}
     return fixed | {"facts": facts, "config": config, "peak_memory_mb": 512.0, "finished": "2026-01-01T00:00:00+00:00"}
 
@@ -77,7 +88,7 @@ def write_quarantine(stage: StageDir) -> None:
         "reason": "<b>out of range</b>",
         "raw": "{}",
     }
-    stage.write_table("quarantine.parquet", pa.Table.from_pylist([row] * 3, schema=tables.QUARANTINE))
+    Quarantine(stage).write(pa.Table.from_pylist([row] * 3))
 
 
 def write_vectors(stages: dict[str, StageDir], district: np.ndarray, rng: np.random.Generator) -> None:
@@ -87,18 +98,16 @@ def write_vectors(stages: dict[str, StageDir], district: np.ndarray, rng: np.ran
     for name, pull in (("embed_content", 0.0), ("embed", 0.15), ("embed_aligned", 0.7)):
         vectors = topic + pull * direction
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).ravel()), 16)
-        table = pa.table(
-            {"item_index": np.arange(count), "item_id": [f"i{i}" for i in range(count)], "embedding": column}
-        )
-        stages[name].write_table("embeddings/part-00000.parquet", table)
+        ids = [f"i{i}" for i in range(count)]
+        table = pa.table({"item_index": range(count), "item_id": ids, "embedding": column(vectors.astype(np.float32))})
+        Embeddings(stages[name]).write(table, "part-00000.parquet")
 
 
 def write_sids(stage: StageDir, tokens: np.ndarray) -> None:
     count = len(tokens)
     sids = {"item_index": np.arange(count), "item_id": [f"i{i}" for i in range(count)], "tokens": tokens.tolist()}
     sids |= {"collision": np.zeros(count), "sid": [f"<a_{a}><b_{b}>" for a, b in tokens]}
-    stage.write_table("sids.parquet", tables.conform(pa.table(sids), tables.SIDS, "sids"))
+    Sids(stage).write(pa.table(sids))
     stage.write_json("metrics.json", {"collision_rate": 0.41, "levels": [{"perplexity": 9.1}, {"perplexity": 7.9}]})
     stage.write_json("history.json", [{"epoch": epoch, "loss": 1 / epoch, "kl": 0.1} for epoch in range(1, 6)])
 

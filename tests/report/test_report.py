@@ -112,6 +112,29 @@ def test_a_run_without_alignment_says_so(finished_run, tmp_path):
     assert "trained no recommender" in text
 
 
+def test_without_coordinates_a_sentence_stands_for_map_and_frontier(run_without_places, tmp_path):
+    text = write(run_without_places, tmp_path)
+    parser = Outline()
+    parser.feed(text.replace(get_plotlyjs(), ""))
+    told = [words for words in parser.text if words.startswith("This catalogue has no coordinates: nothing is aligned")]
+    assert len(told) == 2
+    anchors = {attributes["id"] for name, attributes in parser.tags if name == "section"}
+    assert anchors == set(LINKS) - {"map"}
+    assert {attributes["href"] for name, attributes in parser.tags if name == "a"} == {f"#{name}" for name in anchors}
+    assert "plot-map" not in text
+    assert "plot-frontier" not in text
+    labelled = "Denver" in text
+    assert ("level 1 of the SIDs is content alone" in text) is not labelled
+    assert ("own hierarchy" in text) is labelled
+
+
+def test_a_stage_is_shown_by_its_name_and_ids_are_safe(outline):
+    assert "tokenise/hgit" in outline.text
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", anchor) for anchor in ids)
+    assert len(ids) == len(set(ids))
+
+
 def test_two_items_make_a_page_with_reasons(run_of_two_items, tmp_path):
     text = write(run_of_two_items, tmp_path)
     for told in ("too few items for retrieval", "Too few items for frontiers", "Too few items for a plane"):
@@ -137,6 +160,7 @@ def test_tables_escape_and_numbers_are_honest():
 def test_figure_data_cannot_end_the_script():
     plot = figures.plane(np.zeros((1, 2)), ["</script>"], ["</script>"], "</script>")
     assert figure("x", plot, 10).count("</script>") == 1
+    assert 'id="plot-rank-din---0"' in figure('rank/din/">0', plot, 10)
 
 
 def test_curves_take_rows_with_gaps_and_refuse_none():

@@ -43,7 +43,7 @@ def test_few_ranks_are_all_used():
     assert draw_ranks(0, np.array([1]), 5, 2).tolist() == [[1, 1, 2, 2, 2]]
 
 
-def test_items_of_a_place_are_equally_likely():
+def test_items_of_a_point_are_equally_likely():
     group = group_by_point(np.array([1, 1, 1, 2]), np.array([10, 11, 12, 13]))
     drawn = draw_items(0, np.arange(30_000), np.tile([0, 1], (30_000, 1)), group)
     assert (drawn[:, 1] == 13).all()

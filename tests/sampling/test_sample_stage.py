@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lgsid_ray.artifacts.schemas import ITEMS
+from lgsid_ray.artifacts import Items
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.errors import InputError
@@ -27,7 +27,7 @@ def write_catalogue(home, lat, lon, split, parts=3):
         "lon": lon,
         "split": split,
     }
-    whole = pa.table({field.name: pa.array(columns.get(field.name, [None] * n), field.type) for field in ITEMS})
+    whole = pa.table({field.name: pa.array(columns.get(field.name, [None] * n), field.type) for field in Items.schema})
     catalogue = home.child("catalogue")
     size = -(-n // parts)
     for k in range(parts):
@@ -47,7 +47,7 @@ def towns(rng, n):
 
 
 @pytest.fixture
-def world(run_uri):
+def scattered(run_uri):
     rng = np.random.default_rng(0)
     lat, lon = towns(rng, 900)
     split = np.where(rng.random(900) < 0.7, "train", "held_random")
@@ -62,8 +62,8 @@ def run(home, catalogue, name="out", seed=0, **settings):
     return facts, table
 
 
-def test_ranks_equal_brute_force(cell_index, monkeypatch):
-    home, lat, lon, split = world
+def test_ranks_equal_brute_force(scattered, monkeypatch):
+    home, lat, lon, split = scattered
     monkeypatch.setattr(layout, "CELL_ITEMS", 60)
     facts, table = run(home, write_catalogue(home, lat, lon, split), max_rank=120, negatives=6)
     assert facts["cells"] > 5
@@ -73,7 +73,7 @@ def test_ranks_equal_brute_force(cell_index, monkeypatch):
         a = row["item_index"]
         km = haversine_km(lat[a], lon[a], lat[train], lon[train])
         other = km > 1e-4
-        meridian = np.where(np.abs(lat) == 90, 0.0, lon)  # the pole is one place
+        meridian = np.where(np.abs(lat) == 90, 0.0, lon)  # the pole is one point
         distinct = np.unique(np.stack([lat, meridian])[:, train][:, other], axis=1)
         expected = np.sort(haversine_km(lat[a], lon[a], *distinct))[np.array(row["rank"]) - 1]
         np.testing.assert_allclose(row["distance_km"], expected, rtol=1e-4, atol=1e-5)
@@ -84,8 +84,8 @@ def test_ranks_equal_brute_force(cell_index, monkeypatch):
         assert (drawn_km > 1e-4).all()
 
 
-def test_result_does_not_depend_on_cells_or_parts(cell_index, monkeypatch):
-    home, lat, lon, split = world
+def test_result_does_not_depend_on_cells_or_parts(scattered, monkeypatch):
+    home, lat, lon, split = scattered
     _, one = run(home, write_catalogue(home, lat, lon, split, parts=1), "one", max_rank=200)
     monkeypatch.setattr(layout, "CELL_ITEMS", 40)
     facts, many = run(home, write_catalogue(home.child("b"), lat, lon, split, parts=7), "many", max_rank=200)
@@ -95,8 +95,8 @@ def test_result_does_not_depend_on_cells_or_parts(cell_index, monkeypatch):
     assert not one.equals(reseeded)
 
 
-def test_uniform_draws_avoid_the_anchors_place_and_are_near_to_far(cell_index, monkeypatch):
-    home, lat, lon, split = world
+def test_uniform_draws_avoid_the_anchors_point_and_are_near_to_far(scattered, monkeypatch):
+    home, lat, lon, split = scattered
     monkeypatch.setattr(layout, "CELL_ITEMS", 100)
     catalogue = write_catalogue(home, lat, lon, split)
     _, table = run(home, catalogue, strategy="uniform", negatives=20)
@@ -107,7 +107,7 @@ def test_uniform_draws_avoid_the_anchors_place_and_are_near_to_far(cell_index, m
     assert (np.diff(km, axis=1) >= 0).all()
     anchor = table.column("item_index").to_numpy()
     assert ((lat[drawn] != lat[anchor][:, None]) | (lon[drawn] != lon[anchor][:, None])).all()
-    # Marginals: an item at a lonely place is drawn about K times over all anchors.
+    # Marginals: an item at a lonely point is drawn about K times over all anchors.
     counts = np.bincount(drawn.ravel(), minlength=len(lat))
     assert counts[split != "train"].sum() == 0
     lonely = train[(lat[train] != lat[0]) | (lon[train] != lon[0])]
@@ -115,9 +115,9 @@ def test_uniform_draws_avoid_the_anchors_place_and_are_near_to_far(cell_index, m
     assert 0.7 < variance / counts[lonely].mean() < 1.4
 
 
-def test_max_anchors_is_a_sub_sample_of_the_full_result(cell_index, monkeypatch):
+def test_max_anchors_is_a_sub_sample_of_the_full_result(scattered, monkeypatch):
     monkeypatch.setattr(layout, "CELL_ITEMS", 30)  # some cells then have no anchor
-    home, lat, lon, split = world
+    home, lat, lon, split = scattered
     catalogue = write_catalogue(home, lat, lon, split)
     _, full = run(home, catalogue, "full")
     facts, some = run(home, catalogue, "some", max_anchors=12)
@@ -126,8 +126,8 @@ def test_max_anchors_is_a_sub_sample_of_the_full_result(cell_index, monkeypatch)
     assert full.filter(kept).equals(some)
 
 
-def test_finished_parts_are_kept_and_the_rest_is_equal(cell_index, monkeypatch):
-    home, lat, lon, split = world
+def test_finished_parts_are_kept_and_the_rest_is_equal(scattered, monkeypatch):
+    home, lat, lon, split = scattered
     monkeypatch.setattr(layout, "CELL_ITEMS", 100)
     catalogue = write_catalogue(home, lat, lon, split)
     facts, whole = run(home, catalogue)
@@ -141,7 +141,7 @@ def test_finished_parts_are_kept_and_the_rest_is_equal(cell_index, monkeypatch):
     assert again == facts
 
 
-def test_few_places_repeat_and_one_place_is_refused(run_uri):
+def test_few_points_repeat_and_one_point_is_refused(run_uri):
     home = StageDir(run_uri).make()
     three = write_catalogue(home.child("a"), np.array([1.0, 2.0, 4.0]), np.zeros(3), ["train"] * 3, parts=1)
     facts, table = run(home, three, negatives=4)
@@ -153,10 +153,13 @@ def test_few_places_repeat_and_one_place_is_refused(run_uri):
     held = write_catalogue(home.child("c"), np.arange(5.0), np.zeros(5), ["held_place"] * 5, parts=1)
     with pytest.raises(InputError, match="training split"):
         run(home, held, "refused")
+    nowhere = write_catalogue(home.child("d"), [None] * 5, [None] * 5, ["train"] * 5, parts=1)
+    with pytest.raises(InputError, match="no coordinates"):
+        run(home, nowhere, "refused")
 
 
-def test_every_field_has_an_effect(cell_index):
-    home, lat, lon, split = world
+def test_every_field_has_an_effect(scattered):
+    home, lat, lon, split = scattered
     catalogue = write_catalogue(home, lat, lon, split)
     _, base = run(home, catalogue, "base")
     changed = {"negatives": 5, "strategy": "uniform", "max_rank": 20, "max_anchors": 9}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lgsid_ray.config import load
+from lgsid_ray.config import load, parse
 from lgsid_ray.studies.search import apply, nearest_to_ideal, pareto_front
 
 pytestmark = pytest.mark.ray
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ray
 CONFIG = """
 catalogue: {source: {kind: world, items: 240, users: 10, towns: 8, events_per_user: 5}}
 encoder: {kind: random_projection, dimension: 16}
-tokenizer: {embeddings: origin, sizes: [6, 4, 4], epochs: 1}
+tokenizer: {sizes: [6, 4, 4], epochs: 1}
 evaluate: {content: false, ks: [5], clusters: 8}
 rank: {enabled: false}
 generate: {enabled: false}
@@ -33,10 +33,9 @@ def start(config: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
-def reported(out: Path) -> set[str]:
-    """Trials with a result."""
-    files = out.glob("tune/*/*/_trial_*/result.json")
-    return {file.parent.name.split("_")[2] for file in files if file.stat().st_size}
+def finished(out: Path) -> int:
+    """Trials of which every stage is done."""
+    return len(list(out.glob("evaluate/*/manifest.json")))
 
 
 def computed(out: Path) -> dict[Path, int]:
@@ -49,19 +48,18 @@ def test_killed_search_keeps_its_trials(tmp_path: Path) -> None:
     config.write_text(CONFIG, encoding="utf-8")
     first = start(config, out)
     deadline = time.monotonic() + 240
-    while not reported(out):
+    while not finished(out):
         assert first.poll() is None, first.communicate()[0][-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.2)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    before, trials_before = computed(out), reported(out)
-    assert {"tokenise", "evaluate"} <= {path.parent.parent.name for path in before}
+    before = computed(out)
     second = start(config, out)
     output, _ = second.communicate(timeout=300)
     assert second.returncode == 0, output[-3000:]
-    assert len(reported(out)) == 4
-    assert reported(out) >= trials_before
+    assert finished(out) == 4, "the same search proposes the same trials"
+    assert not list(out.rglob("*.pkl")), "nothing pickled lies in a run directory"
     after = computed(out)
     assert {path: after[path] for path in before} == before, "what a finished trial has computed was computed again"
     (folder,) = [path.parent for path in out.glob("tune/*/trials.json")]
@@ -92,6 +90,6 @@ def test_nearest_to_ideal_lies_on_the_front() -> None:
 @pytest.mark.parametrize("parameters", [{"lambda": 0.5}, {"first_level": 9, "later_levels": 7}])
 def test_apply_changes_only_what_is_searched(parameters: dict[str, float]) -> None:
     config = load(None)
-    changed = apply(config, parameters)
+    changed = parse(apply({}, parameters), "the trial")
     assert changed != config
     assert changed.model_copy(update={"align": config.align, "tokenizer": config.tokenizer}) == config

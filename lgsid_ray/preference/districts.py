@@ -1,4 +1,7 @@
-"""Districts: the (province, city, district) of every training item, and draws inside and outside of one."""
+"""Districts: the (province, city, district) of every training item, and draws inside and outside of one.
+
+An item whose district is unknown belongs to none, and is in no draw.
+"""
 
 from dataclasses import dataclass
 
@@ -7,53 +10,54 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
-from lgsid_ray.arrays import Bool, Float64, Int64, UInt64
+from lgsid_ray.arrays import Float64, Int64, UInt64
+from lgsid_ray.artifacts.items import points, trains
+from lgsid_ray.artifacts.labels import LEVELS, SEPARATOR, label_paths
 from lgsid_ray.draws import below
-from lgsid_ray.geo.points import point_keys, point_xyz
+from lgsid_ray.errors import InputError
+from lgsid_ray.geo.points import point_xyz
 
-LABEL_COLUMNS = ["lat", "lon", "split", "province", "city", "district"]
+COLUMNS = ["item_index", "lat", "lon", "split", *LEVELS]
 PROVINCE, CITY, DISTRICT = range(3)
-_SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
-class PartLabels:
+class PartDistricts:
     """What one part of the items tells about districts; rows in item_index order."""
 
     names: list[str]
-    """Distinct labels, province, city and district in one string."""
+    """Distinct label paths of its training items."""
     code: Int64
-    """(rows,) positions in `names`."""
+    """(rows,) positions in `names`; -1 outside the training split and where the district is unknown."""
     key: Int64
-    """(rows,) places."""
-    train: Bool
+    """(rows,) points."""
 
 
 @dataclass(frozen=True)
 class Districts:
     """Compact columns that every task shares: 32 bytes an item, once per machine.
 
-    Draws go by the region around an item: its location, or the city or the province that the location lies in.
+    Draws go by the region around an item: its district, or the city or the province that the district lies in.
     """
 
     code: Int64
-    """(items,) location of each item; -1 for an item outside the training split."""
+    """(items,) district of each item; -1 for an item outside the training split or without a district."""
     key: Int64
-    """(items,) place of each item."""
+    """(items,) point of each item."""
     members: Int64
-    """(training items,) item_index by location, ascending within one."""
+    """(training items,) item_index by district, ascending within one."""
     position: Int64
     """(items,) where each training item stands in `members`."""
     starts: Int64
-    """(districts + 1,) where each location's members start."""
+    """(districts + 1,) where each district's members start."""
     spans: Int64
-    """(3, districts, 2) begin and end, in `members`, of each location's province, city and district."""
+    """(3, districts, 2) begin and end, in `members`, of each district's province, city and district."""
     centre: Float64
     """(districts, 3) mean of the members' points on the unit sphere."""
 
     @property
     def sizes(self) -> Int64:
-        """Number of members of each location."""
+        """Number of members of each district."""
         return np.diff(self.starts)
 
     def contrast(self, items: Int64, level: Int64) -> Int64:
@@ -75,7 +79,7 @@ class Districts:
         return self.members[np.where(drawn >= begin, drawn + (end - begin), drawn)]
 
     def member(self, codes: Int64, bits: UInt64) -> Int64:
-        """A member of each given location, uniformly."""
+        """A member of each given district, uniformly."""
         return self.members[self.starts[codes] + below(bits, self.sizes[codes])]
 
     def _span(self, items: Int64, level: ArrayLike) -> tuple[Int64, Int64]:
@@ -83,27 +87,36 @@ class Districts:
         return begin, end
 
 
-def read_labels(items: pa.Table) -> PartLabels:
-    """The labels of one part that has the columns LABEL_COLUMNS; a null label counts as an empty one."""
-    labels = [pc.fill_null(items.column(name), "") for name in ("province", "city", "district")]
-    whole = pc.binary_join_element_wise(*labels, _SEPARATOR).combine_chunks().dictionary_encode()
-    return PartLabels(
-        names=whole.dictionary.to_pylist(),
-        code=whole.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-        key=point_keys(items.column("lat").to_numpy(), items.column("lon").to_numpy()),
-        train=items.column("split").to_numpy(zero_copy_only=False) == "train",
-    )
+def members(items: pa.Table) -> tuple[Int64, Int64]:
+    """Point keys and item_index of those rows of a part that have a district; needs COLUMNS."""
+    kept = items.filter(_paths(items).is_valid())
+    return points(kept), kept.column("item_index").to_numpy()
 
 
-def locate(parts: list[PartLabels]) -> Districts:
-    """Districts of all items; `parts` in item_index order. Districts are numbered by their label's order."""
-    used = sorted({part.names[c] for part in parts for c in np.unique(part.code[part.train])})
+def read_districts(items: pa.Table) -> PartDistricts:
+    """The districts of one part that has COLUMNS."""
+    coded = _paths(items).combine_chunks().dictionary_encode()
+    code = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return PartDistricts(coded.dictionary.to_pylist(), code, points(items))
+
+
+def locate(parts: list[PartDistricts]) -> Districts:
+    """Districts of all items; `parts` in item_index order. Districts are numbered in the order of their paths.
+
+    Raises:
+        InputError: fewer than two.
+    """
+    used = sorted({name for part in parts for name in part.names})
+    if len(used) < 2:
+        raise InputError(
+            f"catalogue: the training items lie in {len(used)} known (province, city, district), so none lies "
+            "elsewhere; map finer labels, or set tokenizer.embeddings=origin to do without alignment"
+        )
     number = {name: code for code, name in enumerate(used)}
-    numbers = [np.array([number.get(name, -1) for name in part.names], dtype=np.int64) for part in parts]
-    code = np.concatenate([np.where(p.train, n[p.code], -1) for p, n in zip(parts, numbers, strict=True)])
+    code = np.concatenate([np.array([*(number[n] for n in part.names), -1])[part.code] for part in parts])
     key = np.concatenate([part.key for part in parts])
-    train = np.flatnonzero(code >= 0)
-    members = train[np.argsort(code[train], kind="stable")]
+    known = np.flatnonzero(code >= 0)
+    members = known[np.argsort(code[known], kind="stable")]
     starts = np.searchsorted(code[members], np.arange(len(used) + 1))
     position = np.full(len(code), -1, dtype=np.int64)
     position[members] = np.arange(len(members))
@@ -111,11 +124,16 @@ def locate(parts: list[PartLabels]) -> Districts:
     return Districts(code, key, members, position, starts.astype(np.int64), _spans(used, starts), centre)
 
 
+def _paths(items: pa.Table) -> pa.ChunkedArray:
+    """Label paths of the training items; null for the others and where the district is unknown."""
+    return pc.if_else(pa.chunked_array([trains(items)]), label_paths(items), pa.scalar(None, pa.string()))
+
+
 def _spans(names: list[str], starts: Int64) -> Int64:
-    """In the order of the labels the districts of a province stand together, and in it those of a city."""
+    """In the order of the paths the districts of a province stand together, and in it those of a city."""
     spans = []
     for level in (PROVINCE, CITY, DISTRICT):
-        region = np.array([_SEPARATOR.join(name.split(_SEPARATOR)[: level + 1]) for name in names], dtype=object)
+        region = np.array([SEPARATOR.join(name.split(SEPARATOR)[: level + 1]) for name in names], dtype=object)
         first = np.flatnonzero(np.append(True, region[1:] != region[:-1]))
         width = np.diff(np.append(first, len(names)))
         spans.append(np.repeat(np.stack([starts[first], starts[first + width]], axis=1), width, axis=0))

@@ -1,0 +1,102 @@
+"""Commands that only look: `status`, `config show`, `schema`."""
+
+import json
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from lgsid_ray.cli.options import Config, Debug, Out, Set, configure, console, reported, tell
+from lgsid_ray.config import parse, to_yaml
+from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED
+from lgsid_ray.errors import StorageError
+
+INPUT = {
+    "item_id": "text or a whole number",
+    "name": "text",
+    "lat": "degrees; with lon or not at all: a catalogue without coordinates is not aligned",
+    "lon": "degrees; likewise",
+    "brand": "text",
+    "category_1": "text",
+    "category_2": "text",
+    "province": "text; filled from the nearest populated place where missing",
+    "city": "text; likewise",
+    "district": "text; likewise",
+    "price": "a number of 0 or more",
+    "user_id": "text or a whole number",
+    "timestamp": "Unix time in seconds to nanoseconds, a date, or ISO 8601 text",
+    "label": "1 click, 0 impression, or a rating; without it every row is a visit",
+}
+config_app = typer.Typer(no_args_is_help=True, help="Look at configurations.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("status")(status_command)
+    app.command("schema")(schema_command)
+    app.add_typer(config_app, name="config")
+
+
+@reported
+def status_command(out: Out = "runs/run", debug: Debug = False) -> None:
+    """Which stages of the latest run in a run directory are finished, and where their results lie.
+
+    Example: lgsid status --out runs/mine
+    """
+    from lgsid_ray.execution.run import Run
+    from lgsid_ray.execution.storage import StageDir, resolve
+    from lgsid_ray.pipeline import standing
+
+    home = StageDir(resolve(out))
+    where = home.path("config.json")
+    if not home.exists("config.json"):
+        raise StorageError(f"{home.root} is not a run directory: it has no config.json")
+    try:
+        tree = json.loads(home.read("config.json"))
+    except ValueError as error:
+        raise StorageError(f"{where} is corrupt ({error}); give the command of the run again, it writes it") from None
+    run = Run(out, parse(tree, where))
+    table = Table("stage", "state", "seconds", "peak GiB", "folder", title=home.root)
+    for stage, done in standing(run):
+        folder = f"{stage.name}/{run.fingerprint(stage.name)}"
+        state = "done" if done else ("interrupted" if home.exists(folder) else "not started")
+        seconds = f"{done.seconds:.0f}" if done else ""
+        peak = f"{done.peak_memory_mb / 1024:.2f}" if done else ""
+        table.add_row(stage.name, state, seconds, peak, folder)
+    console.print(table)
+
+
+@config_app.command("show")
+@reported
+def config_show(config: Config = None, overrides: Set = None, debug: Debug = False) -> None:
+    """Print the resolved configuration as YAML: the file, the overrides and every default.
+
+    Example: lgsid config show --config configs/gowalla.yaml --set seed=1 > mine.yaml
+    """
+    console.print(to_yaml(configure(config, overrides)), markup=False, soft_wrap=True, end="")
+
+
+@reported
+def schema_command(debug: Debug = False) -> None:
+    """The columns your files need, and those of every table that the stages write.
+
+    Example: lgsid schema
+    """
+    from lgsid_ray.artifacts import TABLES
+
+    tell("Your files. Columns with other names are mapped in the configuration, for example")
+    tell("catalogue: {source: {items: {path: venues.csv, columns: {item_id: venue}}}}")
+    for title, required, optional in (
+        ("items", ITEM_REQUIRED, ITEM_OPTIONAL),
+        ("interactions", LOG_REQUIRED, LOG_OPTIONAL),
+    ):
+        table = Table("column", "needed", "holds", title=title)
+        for name in (*required, *optional):
+            table.add_row(name, "yes" if name in required else "", INPUT[name])
+        console.print(table)
+    tell("What the stages write, as Parquet.")
+    for written in TABLES:
+        table = Table("column", "type", title=written.name)
+        for column in written.schema:
+            table.add_row(column.name, Text(str(column.type)))
+        console.print(table)

@@ -1,0 +1,72 @@
+"""What the commands share: options, the terminal, and how an error becomes a message and an exit code."""
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lgsid_ray.config import RunConfig, Tree, parse, read_tree
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Config = Annotated[
+    str | None, typer.Option("--config", "-c", help="YAML file; without it every value has its default.")
+]
+Out = Annotated[str, typer.Option("--out", "-o", help="Run directory: a path, or a URI such as s3://bucket/run.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="Override one value, e.g. --set align.lambda=1.8; may be repeated."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--ray-address", help="Ray cluster to join; default: RAY_ADDRESS, else a local Ray is started."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def reported(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn whatever `command` raises into a message and an exit code; a traceback only with --debug."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            errors.print("interrupted; give the same command again to continue")
+            raise typer.Exit(130) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            from lgsid_ray.execution.failure import explain
+
+            if kwargs.get("debug"):
+                traceback.print_exc()
+            known = explain(error)
+            if known is None:
+                errors.print(f"internal error: {type(error).__name__}: {error}", markup=False)
+                errors.print("please report it, with the traceback that --debug shows")
+                raise typer.Exit(1) from None
+            errors.print(f"error: {known}", markup=False)
+            raise typer.Exit(known.exit_code) from None
+
+    return guarded
+
+
+def tell(line: str) -> None:
+    """Print a line as it stands: no markup, never cut."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def tree_of(config: str | None, overrides: list[str] | None, address: str | None = None) -> Tree:
+    """The configuration of a command line as a tree, before it is validated."""
+    extra = [f"ray.address={address}"] if address else []
+    return read_tree(config, [*(overrides or []), *extra])
+
+
+def configure(config: str | None, overrides: list[str] | None, address: str | None = None) -> RunConfig:
+    """The resolved configuration of a command line."""
+    return parse(tree_of(config, overrides, address), f"config {config}" if config else "the configuration")

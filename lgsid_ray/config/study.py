@@ -1,0 +1,59 @@
+"""A study: named overrides × seeds over one run directory, and what is read off every run."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from lgsid_ray.config.base import Section
+from lgsid_ray.config.tree import Tree, read_tree, refusal
+from lgsid_ray.errors import ConfigError
+
+MEASURE = re.compile(r"^\w+:\S.*$")
+
+
+class StudyConfig(Section):
+    """One file of configs/studies/: a paper's table is one, and needs no code."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    """Of its folder, RUN/studies/<name>."""
+    title: str = ""
+    """Above the table."""
+    base: str | None = None
+    """Configuration that every arm starts from, relative to this file; None: the defaults."""
+    until: str = "evaluate"
+    """The stage up to which every arm is run."""
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    arms: dict[str, dict[str, Any]] = Field(min_length=1)
+    """Row → overrides, for example `{Res-KMeans: {tokenizer.kind: res_kmeans}}`; `{}` is the base itself."""
+    measures: dict[str, str] = Field(min_length=1)
+    """Column → where it stands: `stage:path` in the stage's metrics.json, for example
+    `evaluate:retrieval[space=aligned,group=all,k=5].district`."""
+    beside: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Rows from elsewhere (a paper's) that are set beside ours: row → column → figure."""
+    concurrent: int | None = Field(default=None, ge=1)
+    """Runs at once; None: as many as the cluster's CPUs hold, with four for each."""
+
+    @field_validator("measures")
+    @classmethod
+    def _name_a_stage(cls, measures: dict[str, str]) -> dict[str, str]:
+        for column, where in measures.items():
+            if not MEASURE.match(where):
+                raise ValueError(f"{column}: {where!r} is not `stage:path`")
+        return measures
+
+
+def load_study(path: str, overrides: list[str] | None = None) -> tuple[StudyConfig, Tree]:
+    """The study, and the tree of its base with `overrides` put in.
+
+    Raises:
+        ConfigError: a file is missing or not YAML, or a value is refused; the key's path is named.
+    """
+    tree = read_tree(path)
+    try:
+        study = StudyConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(refusal(error, tree, f"study {path}")) from None
+    base = None if study.base is None else str(Path(path).parent / study.base)
+    return study, read_tree(base, overrides)

@@ -1,0 +1,136 @@
+"""The runs of a study: one per arm and seed, in one run directory, so that they share every stage they agree on.
+
+A run is resumed by its stages' fingerprints: give the same study again after a kill, and only what is missing is
+computed. Runs that are computed at once and want the same stage wait for the first of them to finish it.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from lgsid_ray.config import RunConfig, Tree, assign, parse
+from lgsid_ray.errors import LgsidError
+from lgsid_ray.execution.failure import explain
+from lgsid_ray.execution.run import Run
+from lgsid_ray.pipeline import execute, standing
+from lgsid_ray.studies.measures import measure
+
+RUN_CPUS = 4
+"""CPUs that a run keeps busy: two workers, and Ray Data beside them."""
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run of a study."""
+
+    arm: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def label(self) -> str:
+        """How the log names it."""
+        return f"{self.arm}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: its measures, or why there are none."""
+
+    setting: Setting
+    measures: Mapping[str, float | None]
+    error: str | None = None
+
+
+def settings(base: Tree, arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], origin: str) -> list[Setting]:
+    """Every arm with every seed; `origin` is how messages name the study.
+
+    Raises:
+        ConfigError: an arm's overrides are refused; arm and key are named.
+    """
+    found = []
+    for arm, overrides in arms.items():
+        for seed in seeds:
+            tree = copy.deepcopy(base)
+            for key, value in {**overrides, "seed": seed}.items():
+                assign(tree, key, copy.deepcopy(value))
+            found.append(Setting(arm, seed, parse(tree, f"{origin}, arm {arm!r}")))
+    return found
+
+
+def run_all(
+    chosen: Sequence[Setting], out: str, until: str, measures: Mapping[str, str], concurrent: int | None, log: Log
+) -> list[Outcome]:
+    """Run every setting up to stage `until` and read its measures; a run that fails leaves the others alone.
+
+    Args:
+        measures: column → `stage:path`, see measures.py.
+        concurrent: runs at once; None: as many as the cluster's CPUs hold.
+    """
+    at_once = concurrent or max(1, int(ray.cluster_resources().get("CPU", 1)) // RUN_CPUS)
+    if at_once == 1:
+        return [_told(_run(setting, out, until, measures, log), log) for setting in chosen]
+    return _run_side_by_side(chosen, out, until, measures, at_once, log)
+
+
+def run_one(setting: Setting, out: str, until: str, measures: Mapping[str, str], log: Log) -> dict[str, float | None]:
+    """Run a setting up to stage `until` and read its measures."""
+    run = Run(out, setting.config, log=log)
+    execute(run, until)
+    return read_measures(run, until, measures)
+
+
+def read_measures(run: Run, until: str, measures: Mapping[str, str]) -> dict[str, float | None]:
+    """The measures of a finished run; None where its plan has no such stage, or the stage no such figure."""
+    metrics: dict[str, Any] = {}
+    for stage, _ in standing(run, until):
+        folder = run.directory(stage.name)
+        if folder.exists("metrics.json"):
+            metrics[stage.name if stage.cell else stage.family] = folder.read_json("metrics.json")
+    tokenizer = run.config.tokenizer.label
+    return {column: measure(metrics, where.format(tokenizer=tokenizer)) for column, where in measures.items()}
+
+
+def _run(setting: Setting, out: str, until: str, measures: Mapping[str, str], log: Log) -> Outcome:
+    log(f"{setting.label}:")
+    try:
+        return Outcome(setting, run_one(setting, out, until, measures, log))
+    except LgsidError as error:
+        return Outcome(setting, {}, str(error))
+
+
+def _run_side_by_side(
+    chosen: Sequence[Setting], out: str, until: str, measures: Mapping[str, str], at_once: int, log: Log
+) -> list[Outcome]:
+    # A driver waits for its stages' own workers, so it claims no CPU.
+    task: Any = ray.remote(run_one).options(num_cpus=0, max_retries=0)
+    waiting, going, done = list(chosen), dict[Any, Setting](), dict[str, Outcome]()
+    while waiting or going:
+        while waiting and len(going) < at_once:
+            setting = waiting.pop(0)
+            log(f"{setting.label}: starts")
+            going[task.remote(setting, out, until, measures, _silent)] = setting
+        (ended,), _ = ray.wait(list(going))
+        setting = going.pop(ended)
+        try:
+            outcome = Outcome(setting, ray.get(ended))
+        except ray.exceptions.RayTaskError as error:
+            known = explain(error)
+            if known is None:
+                raise
+            outcome = Outcome(setting, {}, str(known))
+        done[setting.label] = _told(outcome, log)
+    return [done[setting.label] for setting in chosen]
+
+
+def _told(outcome: Outcome, log: Log) -> Outcome:
+    log(f"{outcome.setting.label}: {f'failed: {outcome.error}' if outcome.error else 'done'}")
+    return outcome
+
+
+def _silent(line: str) -> None:
+    """Lines of runs that go on at once would be told apart by nobody."""

@@ -1,0 +1,112 @@
+"""A study's table: arms by measures, mean and standard deviation over the seeds, other people's rows beside ours."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from lgsid_ray.artifacts.table import Table
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.report.study import study_page
+from lgsid_ray.studies.runs import Outcome
+
+
+class Figures(Table):
+    """Every single figure of a study, to compute with."""
+
+    name: ClassVar = "table.parquet"
+    schema: ClassVar = pa.schema(
+        [("arm", pa.string()), ("seed", pa.int64()), ("measure", pa.string()), ("value", pa.float64())]
+    )
+    key: ClassVar = "arm"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean and standard deviation over the seeds of one arm's measure."""
+
+    mean: float
+    deviation: float | None
+    """None where there is one seed, or the row is not ours."""
+
+    def __str__(self) -> str:
+        spread = "" if self.deviation is None else f" ± {self.deviation:.3f}"
+        return f"{self.mean:.3f}{spread}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The table: row → column → cell, or None where nothing was measured."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Mapping[str, Mapping[str, Cell | None]]
+    failed: Mapping[str, str]
+    """Run → why it has no figures."""
+
+    def texts(self) -> list[list[str]]:
+        """Rows of text, the arm first, a dash where nothing was measured."""
+        return [[name, *(str(row[column] or "–") for column in self.columns)] for name, row in self.rows.items()]
+
+
+def summarise(
+    title: str, columns: Sequence[str], outcomes: Sequence[Outcome], beside: Mapping[str, Mapping[str, float]]
+) -> Summary:
+    """Arms in the order of their runs, then the rows from elsewhere."""
+    rows: dict[str, dict[str, Cell | None]] = {}
+    for arm in dict.fromkeys(outcome.setting.arm for outcome in outcomes):
+        mine = [outcome for outcome in outcomes if outcome.setting.arm == arm]
+        rows[arm] = {column: _cell([outcome.measures.get(column) for outcome in mine]) for column in columns}
+    for name, figures in beside.items():
+        rows[name] = {column: Cell(figures[column], None) if column in figures else None for column in columns}
+    failed = {outcome.setting.label: outcome.error for outcome in outcomes if outcome.error}
+    return Summary(title, columns, rows, failed)
+
+
+def write(out: StageDir, summary: Summary, outcomes: Sequence[Outcome]) -> None:
+    """Write table.md, table.csv, table.parquet, and report.html with the table as its section."""
+    with out.write("table.md") as file:
+        file.write(markdown(summary).encode())
+    with out.write("table.csv") as file:
+        file.write(comma_separated(summary).encode())
+    single = [
+        {"arm": outcome.setting.arm, "seed": outcome.setting.seed, "measure": column, "value": value}
+        for outcome in outcomes
+        for column, value in outcome.measures.items()
+    ]
+    figures = Figures(out)
+    figures.write(pa.Table.from_pylist(single, schema=figures.schema))
+    with out.write("report.html") as file:
+        file.write(study_page(summary.title, list(summary.columns), summary.texts(), summary.failed).encode())
+
+
+def markdown(summary: Summary) -> str:
+    """The table as Markdown, failures below it."""
+    lines = [f"# {summary.title}", "", f"| | {' | '.join(summary.columns)} |", f"|---|{'---|' * len(summary.columns)}"]
+    lines += [f"| {' | '.join(row)} |" for row in summary.texts()]
+    lines += ["", *(f"- {run} has no figures: {error}" for run, error in summary.failed.items())]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def comma_separated(summary: Summary) -> str:
+    """The table as CSV: two columns, mean and deviation, for every measure."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["arm", *(f"{column} {part}" for column in summary.columns for part in ("mean", "sd"))])
+    for name, row in summary.rows.items():
+        cells = [row[column] for column in summary.columns]
+        writer.writerow(
+            [name, *(value for cell in cells for value in ((cell.mean, cell.deviation) if cell else ("", "")))]
+        )
+    return text.getvalue()
+
+
+def _cell(values: Sequence[float | None]) -> Cell | None:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return Cell(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)

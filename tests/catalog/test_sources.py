@@ -1,0 +1,102 @@
+"""What tells that a file's content has changed, on a disk and on a web server."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from lgsid_ray.catalog.readers import read
+from lgsid_ray.catalog.sources import discover, identity
+from lgsid_ray.catalog.stage import source_identities
+from lgsid_ray.config import RunConfig
+from lgsid_ray.config.catalogue import TableSource
+from lgsid_ray.errors import InputError
+
+
+class Server(SimpleHTTPRequestHandler):
+    """Sends the headers of `sent`, and none of the other two."""
+
+    def __init__(self, *arguments: object, sent: frozenset[str], directory: str) -> None:
+        self.sent = sent
+        super().__init__(*arguments, directory=directory)  # type: ignore[arg-type]
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword != "Last-Modified" or keyword in self.sent:
+            super().send_header(keyword, value)
+
+    def end_headers(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if "ETag" in self.sent and path.is_file():
+            self.send_header("ETag", hashlib.sha256(path.read_bytes()).hexdigest())
+        super().end_headers()
+
+    def log_request(self, *arguments: object) -> None:
+        """Nothing: the test's output stays clean."""
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts a server of `tmp_path` that sends these headers, and gives the address of its items.csv."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(*sent: str) -> str:
+        handler = partial(Server, sent=frozenset(sent), directory=str(tmp_path))
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/items.csv"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def write(path: Path, text: str, modified: int) -> None:
+    path.write_text(text)
+    os.utime(path, (modified, modified))
+
+
+def of(path: str) -> list[str]:
+    source = {"kind": "files", "items": {"path": path}}
+    return source_identities(RunConfig.model_validate({"catalogue": {"source": source}}))
+
+
+def test_a_file_on_disk_is_known_by_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    write(path, "item_id,name\n1,a\n", 1_700_000_000)
+    before = of(str(path))
+    assert before == of(str(path))
+    write(path, "item_id,name\n1,b\n", 1_700_000_060)
+    assert of(str(path)) != before
+
+
+@pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
+def test_a_file_on_a_web_server_is_known_by_what_the_server_sends(
+    tmp_path: Path, serve: Callable[..., str], header: str
+) -> None:
+    write(tmp_path / "items.csv", "item_id,name\n1,a\n", 1_700_000_000)
+    url = serve(header)
+    before = of(url)
+    assert before == of(url)
+    (chunk,) = (chunk for file in discover(TableSource(path=url)) for chunk in read(file, TableSource(path=url)))
+    assert chunk.columns["name"].tolist() == ["a"]
+    write(tmp_path / "items.csv", "item_id,name\n1,b\n", 1_700_000_060)
+    assert of(url) != before
+
+
+def test_a_server_that_sends_neither_is_refused(tmp_path: Path, serve: Callable[..., str]) -> None:
+    write(tmp_path / "items.csv", "item_id,name\n1,a\n", 1_700_000_000)
+    url = serve()
+    (file,) = discover(TableSource(path=url))
+    with pytest.raises(InputError, match=f"{url}: .*neither ETag nor Last-Modified.*download it, or serve it with an"):
+        identity(file)
+
+
+def test_an_answer_that_is_no_file_is_told(serve: Callable[..., str]) -> None:
+    with pytest.raises(InputError, match="cannot be opened: 404"):
+        discover(TableSource(path=serve("ETag")))

@@ -1,0 +1,132 @@
+"""Studies without Ray: their files, where figures stand, and the table they end in."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from lgsid_ray.config.study import load_study
+from lgsid_ray.errors import ConfigError
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.studies.measures import measure
+from lgsid_ray.studies.runs import Outcome, settings
+from lgsid_ray.studies.study import run_study
+from lgsid_ray.studies.table import comma_separated, markdown, summarise, write
+
+METRICS = {
+    "evaluate": {
+        "retrieval": [
+            {"space": "origin", "group": "all", "k": 5, "district": 0.2},
+            {"space": "aligned", "group": "all", "k": 5, "district": 0.6},
+        ],
+        "frontier": {"all": {"gap_closed": {"aligned": 0.8, "late_fusion": None}}},
+    },
+    "rank": {"models": {"din/hgit": {"test": {"mean": {"auc": 0.76}}}}, "ok": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("evaluate:retrieval[space=aligned,group=all,k=5].district", 0.6),
+        ("evaluate:retrieval[space=aligned,group=all,k=10].district", None),
+        ("evaluate:frontier.all.gap_closed.aligned", 0.8),
+        ("evaluate:frontier.all.gap_closed.late_fusion", None),
+        ("evaluate:frontier.all", None),
+        ("rank:models.din/hgit.test.mean.auc", 0.76),
+        ("rank:ok", None),
+        ("generate:models", None),
+    ],
+)
+def test_figures_are_found_by_their_path(where: str, value: float | None) -> None:
+    assert measure(METRICS, where) == value
+
+
+def _study(tmp_path: Path, text: str, base: str = "seed: 3\ntokenizer: {sizes: [8, 4]}\n") -> str:
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "study.yaml").write_text(text)
+    return str(tmp_path / "study.yaml")
+
+
+GOOD = """
+name: small
+base: base.yaml
+seeds: [0, 1]
+arms: {ours: {}, other: {align.lambda: 1.8, tokenizer: {sizes: [4, 4]}}}
+measures: {T@5: 'evaluate:retrieval[space=aligned,group=all,k=5].district'}
+"""
+
+
+def test_arms_are_overrides_of_the_base_for_every_seed(tmp_path: Path) -> None:
+    study, base = load_study(_study(tmp_path, GOOD), ["align.steps=9"])
+    chosen = settings(base, study.arms, study.seeds, "study")
+    assert [(one.arm, one.seed) for one in chosen] == [("ours", 0), ("ours", 1), ("other", 0), ("other", 1)]
+    assert [one.config.seed for one in chosen] == [0, 1, 0, 1]
+    assert [one.config.align.lambda_ for one in chosen] == ["auto", "auto", 1.8, 1.8]
+    assert [one.config.tokenizer.sizes for one in chosen][1:3] == [[8, 4], [4, 4]]
+    assert {one.config.align.steps for one in chosen} == {9}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (GOOD.replace("name: small", "name: a/b"), "name"),
+        (GOOD.replace("evaluate:retr", "retr"), "stage:path"),
+        (GOOD.replace("arms:", "arm:"), "arm: unknown key"),
+        (GOOD.replace("base.yaml", "nowhere.yaml"), "nowhere.yaml: no such file"),
+    ],
+)
+def test_a_study_that_is_refused_names_the_key(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_study(_study(tmp_path, text))
+
+
+def test_an_arm_that_is_refused_is_named(tmp_path: Path) -> None:
+    study, base = load_study(_study(tmp_path, GOOD.replace("1.8", "many")))
+    with pytest.raises(ConfigError, match=r"(?s)arm 'other'.*align.lambda"):
+        settings(base, study.arms, study.seeds, "study small")
+
+
+def test_a_measure_of_no_stage_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    study, base = load_study(_study(tmp_path, GOOD.replace("evaluate:", "evaluation:")))
+    with pytest.raises(ConfigError, match="'evaluation' is no stage"):
+        run_study(study, base, str(tmp_path / "run"), print)
+
+
+def _outcomes(tmp_path: Path) -> list[Outcome]:
+    study, base = load_study(_study(tmp_path, GOOD))
+    ours0, ours1, other0, other1 = settings(base, study.arms, study.seeds, "study")
+    return [
+        Outcome(ours0, {"T@5": 0.5, "AUC": 0.7}),
+        Outcome(ours1, {"T@5": 0.6, "AUC": None}),
+        Outcome(other0, {}, "diverged"),
+        Outcome(other1, {"T@5": 0.4, "AUC": 0.6}),
+    ]
+
+
+def test_the_table_gives_mean_and_deviation_and_dashes_where_a_seed_is_missing(tmp_path: Path) -> None:
+    summary = summarise("Small", ["T@5", "AUC"], _outcomes(tmp_path), {"paper": {"AUC": 0.6276}})
+    assert summary.texts() == [
+        ["ours", "0.550 ± 0.071", "–"],
+        ["other", "–", "–"],
+        ["paper", "–", "0.628"],
+    ]
+    assert "| ours | 0.550 ± 0.071 | – |" in markdown(summary)
+    assert "other, seed 0 has no figures: diverged" in markdown(summary)
+    rows = comma_separated(summary).splitlines()
+    assert rows[0] == "arm,T@5 mean,T@5 sd,AUC mean,AUC sd"
+    assert rows[1].startswith("ours,0.55,0.0707")
+    assert rows[3] == "paper,,,0.6276,"
+
+
+def test_every_figure_is_kept_and_the_page_escapes_what_it_shows(tmp_path: Path) -> None:
+    outcomes = _outcomes(tmp_path)
+    folder = StageDir(str(tmp_path / "table"))
+    write(folder, summarise("<b>Small</b>", ["T@5", "AUC"], outcomes, {}), outcomes)
+    table = pq.read_table(tmp_path / "table" / "table.parquet").to_pylist()
+    assert {"arm": "ours", "seed": 1, "measure": "T@5", "value": 0.6} in table
+    assert len(table) == 6
+    page = (tmp_path / "table" / "report.html").read_text()
+    assert "&lt;b&gt;Small" in page
+    assert "<b>Small" not in page
+    assert "diverged" in page
