@@ -175,5 +175,5 @@ def _require_usage(metrics: dict[str, Any], least: float) -> None:
             raise GateError(
                 f"level {level['level']} of the tokenizer uses {level['usage']:.1%} of its {level['size']} codes, "
                 f"less than tokenizer.min_usage={least:g}: it has collapsed. Lower tokenizer.sizes, raise "
-                "tokenizer.regulariser, or check that the embeddings differ between items"
+                "tokenizer.regulariser where the kind has one, or check that the embeddings differ between items"
             )
