@@ -20,8 +20,9 @@ from lgsid_ray.config import RunConfig
 from lgsid_ray.config.align import RewardConfig
 from lgsid_ray.draws import random_bits, unit
 from lgsid_ray.errors import ConfigError, InputError, StorageError
+from lgsid_ray.execution.engine import Engine
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.execution.train import Engine, Scalars, fit, train_steps
+from lgsid_ray.execution.train import Scalars, fit, train_steps, warmup
 
 MIN_LISTS = 10
 
@@ -188,7 +189,7 @@ def _align_loop(settings: dict[str, Any]) -> None:
         return loss, figures
 
     train_steps(
-        engine, config.steps, step, every=config.trainer.checkpoint_steps, seed=seed, warmup=config.warmup, extra=floor
+        engine, config.steps, step, config.trainer.checkpoint_steps, seed, schedule=warmup(config.warmup), extra=floor
     )
     scalars.close()
 
