@@ -66,6 +66,7 @@ class Engine:
 
     def state(self) -> dict[str, Tensor]:
         """Weights, moments and step count, whole on every rank. Collective: every rank must call it."""
+        self._link_moments()
         state = {"step": torch.tensor(float(self._count()))}
         for name, parameter in self.parameters.items():
             state[f"weight.{name}"] = self._get(parameter, None)
@@ -82,6 +83,7 @@ class Engine:
         shapes = {f"{key}.{name}": p.shape for name, p in self.parameters.items() for key in ("weight", *_MOMENTS)}
         _require(state, shapes | {"step": torch.Size()}, origin)
         self.update(sum((p.sum() * 0.0 for p in self.parameters.values()), torch.zeros(())), 0.0)  # allocates moments
+        self._link_moments()
         for name, parameter in self.parameters.items():
             self._set(parameter, state[f"weight.{name}"].to(self.device), None)
             for key in _MOMENTS:
@@ -103,6 +105,12 @@ class Engine:
             if factor < 1:
                 for gradient in part:
                     gradient.mul_(factor)
+
+    def _link_moments(self) -> None:
+        # ZeRO 1 and 2 link moments to parameters once, behind the first group's first step, when no other has any yet.
+        if hasattr(self._wrapped, "_hp_optimizer_states_linked"):
+            self._wrapped._hp_optimizer_states_linked = False
+            self._wrapped._lazy_init_hp_params_optimizer_state()
 
     def _count(self) -> int:
         return int(next(iter(self._optimiser.state.values()))["step"])
