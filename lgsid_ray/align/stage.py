@@ -18,9 +18,10 @@ from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives, Triples
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.align import RewardConfig
 from lgsid_ray.errors import ConfigError
+from lgsid_ray.execution.engine import Engine
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.execution.train import Engine, Scalars, fit, train_steps
+from lgsid_ray.execution.train import Scalars, fit, train_steps, warmup
 
 
 def reward(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
@@ -156,7 +157,7 @@ def _align_loop(settings: dict[str, Any]) -> None:
         return loss, figures
 
     train_steps(
-        engine, config.steps, step, every=config.trainer.checkpoint_steps, seed=seed, warmup=config.warmup, extra=floor
+        engine, config.steps, step, config.trainer.checkpoint_steps, seed, schedule=warmup(config.warmup), extra=floor
     )
     scalars.close()
 

@@ -1,30 +1,81 @@
 """Rankers and generators that show what the SIDs are worth."""
 
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from lgsid_ray.config.align import TrainerConfig
-from lgsid_ray.config.base import Section
+from lgsid_ray.config.base import Section, selection
 
 
-class RankConfig(Section):
-    """CTR prediction with the time split: every model without SIDs ("origin") beside the same with them ("lgsid")."""
+def _by_name(value: Any) -> Any:
+    """`din` stands for `{kind: din}`: the model with its defaults."""
+    return {"kind": value} if isinstance(value, str) else value
 
-    enabled: bool = True
-    models: list[Literal["din"]] = Field(default=["din"], min_length=1)
-    seeds: int = Field(default=3, ge=1)
-    """Initialisations of each model; figures are their mean and standard deviation."""
+
+class DinConfig(Section):
+    """DIN: target attention over the history."""
+
+    kind: Literal["din"] = "din"
     dimension: int = Field(default=16, ge=1)
     """Of each embedding table: the item ID's and one per SID level."""
     hidden: int = Field(default=16, ge=1)
     """Width of the attention's and the head's last hidden layer."""
+
+
+class TigerConfig(Section):
+    """TIGER: an encoder-decoder transformer over SID tokens."""
+
+    kind: Literal["tiger"] = "tiger"
+    dimension: int = Field(default=64, ge=8)
+    layers: int = Field(default=1, ge=1)
+    """Of the encoder, and as many of the decoder."""
+    heads: int = Field(default=4, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Worth raising only where the validation loss turns; few epochs underfit rather than overfit."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "TigerConfig":
+        if self.dimension % self.heads:
+            raise ValueError(f"dimension {self.dimension} must be a multiple of heads {self.heads}")
+        return self
+
+
+# Every kind there is; the next one joins as `DinConfig | NextConfig`.
+Ranker = Annotated[DinConfig, Field(discriminator="kind"), BeforeValidator(_by_name)]
+Generator = Annotated[TigerConfig, Field(discriminator="kind"), BeforeValidator(_by_name)]
+
+
+class RankCell(Section):
+    """One trained ranker: what sets it apart beside the SIDs it reads."""
+
+    model: Ranker
+    seed: int = Field(ge=0)
+    """k: initial weights and dropout are drawn from the run's seed · 1000 + k."""
+
+
+class GenerateCell(Section):
+    """One trained generator: what sets it apart beside the SIDs it reads."""
+
+    model: Generator
+    seed: int = Field(ge=0)
+    """k, as in `RankCell`."""
+
+
+class RankConfig(Section):
+    """CTR prediction with the time split: every model without SIDs ("origin") beside the same with each tokenizer's."""
+
+    enabled: bool = selection(True)
+    models: list[Ranker] = selection([DinConfig()], min_length=1)
+    """Each by its kind, or as a mapping with `kind` and what differs from its defaults."""
+    seeds: int = selection(3, ge=1, le=1000)
+    """Initialisations of each model; figures are their mean and standard deviation."""
     history: int = Field(default=20, ge=1)
     """Latest events of the user that a model sees."""
     negatives: int = Field(default=4, ge=1)
     """Per positive: impressions thinned to it, or drawn where the log has none."""
     near: float = Field(default=0.5, ge=0, le=1)
-    """Share of drawn negatives near the user's last place; the rest is drawn by popularity."""
+    """Share of drawn negatives near the user's last place; the rest, or all without coordinates, by popularity."""
     neighbours: int = Field(default=100, ge=1)
     """How many nearest items count as near."""
     rating_threshold: float | None = None
@@ -37,28 +88,25 @@ class RankConfig(Section):
     learning_rate: float = Field(default=1e-2, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
     """Holds the item IDs' embeddings back, which fit the training events by heart from the second epoch on."""
+    clip: float = Field(default=1.0, gt=0)
+    """Bound on the norm of a model's gradient."""
     trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig(checkpoint_steps=200))
 
     @model_validator(mode="after")
-    def _every_worker_has_a_share(self) -> "RankConfig":
-        return _shared_out(self)
+    def _fits(self) -> "RankConfig":
+        return _checked(self)
 
 
 class GenerateConfig(Section):
-    """Next-item generation, leave-one-out."""
+    """Next-item generation, leave-one-out, with each tokenizer's SIDs."""
 
-    enabled: bool = True
-    models: list[Literal["tiger"]] = Field(default=["tiger"], min_length=1)
-    seeds: int = Field(default=1, ge=1)
+    enabled: bool = selection(True)
+    models: list[Generator] = selection([TigerConfig()], min_length=1)
+    """Each by its kind, or as a mapping with `kind` and what differs from its defaults."""
+    seeds: int = selection(1, ge=1, le=1000)
     """Initialisations of each model; figures are their mean and standard deviation."""
-    dimension: int = Field(default=64, ge=8)
-    layers: int = Field(default=1, ge=1)
-    """Of the encoder, and as many of the decoder."""
-    heads: int = Field(default=4, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Worth raising only where the validation loss turns; few epochs underfit rather than overfit."""
     history: int = Field(default=20, ge=1)
-    """Latest events of the user that the encoder sees, each as its SID tokens."""
+    """Latest events of the user that a model sees, each as its SID tokens."""
     beams: int = Field(default=20, ge=10)
     """Kept at every level; the ten best are judged."""
     queries: int | None = Field(default=2000, ge=1)
@@ -68,23 +116,22 @@ class GenerateConfig(Section):
     """Targets a step, over all workers."""
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    """Bound on the norm of a model's gradient."""
     trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig(checkpoint_steps=200))
 
     @model_validator(mode="after")
-    def _every_worker_has_a_share(self) -> "GenerateConfig":
-        return _shared_out(self)
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> "GenerateConfig":
-        if self.dimension % self.heads:
-            raise ValueError(f"dimension {self.dimension} must be a multiple of heads {self.heads}")
-        return self
+    def _fits(self) -> "GenerateConfig":
+        return _checked(self)
 
 
 _Trained = TypeVar("_Trained", RankConfig, GenerateConfig)
 
 
-def _shared_out(section: _Trained) -> _Trained:
+def _checked(section: _Trained) -> _Trained:
     if section.batch_size < section.trainer.workers:
         raise ValueError(f"batch_size {section.batch_size} leaves some of {section.trainer.workers} workers nothing")
+    kinds = [model.kind for model in section.models]
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(f"models {', '.join(kinds)}: each kind once, since it names the cells; try others in a study")
     return section

@@ -7,7 +7,7 @@ A room writes a function `loop(settings)` that runs on every worker:
         def step(number):                       # the same order on every start: draw by (seed, number)
             loss = …on this rank's share of the batch…
             return loss, {"loss": loss.item()}
-        train_steps(engine, steps, step, every=50, seed=seed)
+        train_steps(engine, steps, step, every=50, seed=seed, schedule=warmup(10))
 
 and its stage calls `fit(loop, settings, trainer, out)`, which returns the trained weights and the history. Every
 `every` steps the state goes to Ray's checkpoint storage under `out`: weights and optimiser moments assembled from all
@@ -25,19 +25,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.distributed
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from lgsid_ray.config.align import TrainerConfig
 from lgsid_ray.errors import GateError, StorageError
+from lgsid_ray.execution.engine import Engine, weights_of
 from lgsid_ray.execution.progress import Told, shown
 from lgsid_ray.execution.storage import SCRATCH, StageDir
 
 Step = Callable[[int], tuple[torch.Tensor, dict[str, float]]]
+Schedule = Callable[[int], float]
+"""The learning rate at a step (from 0), relative to its peak."""
 _told: Told | None = None  # of this worker process
 _STATE, _RECORD = "state.safetensors", "record.json"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Stateful(Protocol):
@@ -67,6 +68,7 @@ def fit(
         StorageError: a checkpoint in `out` is corrupt.
         ray.train.TrainingFailedError: workers failed more often than `trainer.max_failures`.
     """
+    import ray
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -78,7 +80,7 @@ def fit(
     environment = {"TOKENIZERS_PARALLELISM": "false", "DS_ACCELERATOR": "cuda" if gpu else "cpu"}
     trainer_run = TorchTrainer(
         _loop_with_progress,
-        train_loop_config={"loop": loop, "settings": settings, "out": out},
+        train_loop_config={"loop": loop, "settings": ray.put(settings), "out": out},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=trainer.workers, use_gpu=gpu, resources_per_worker=resources
@@ -98,8 +100,7 @@ def fit(
     assert result.checkpoint is not None, "train_steps reports its last step"
     with result.checkpoint.as_directory() as folder:
         state, record = _read(folder, result.checkpoint.path)
-    weights = {name.removeprefix("weight."): value for name, value in state.items() if name.startswith("weight.")}
-    return Trained(weights, record["history"])
+    return Trained(weights_of(state), record["history"])
 
 
 def _drop_torn_snapshot(out: StageDir) -> None:
@@ -114,111 +115,11 @@ def _drop_torn_snapshot(out: StageDir) -> None:
 
 def _loop_with_progress(task: dict[str, Any]) -> None:
     """What a worker runs: remember where progress is told, then the room's loop."""
+    import ray
+
     global _told
     _told = Told(task["out"])
-    task["loop"](task["settings"])
-
-
-class Engine:
-    """A model's trainable parameters under AdamW inside DeepSpeed ZeRO.
-
-    Args:
-        model: on the CPU; moved to this worker's device. Frozen parameters stay as they are.
-        learning_rate: peak; `set_learning_rate` scales it.
-        zero_stage: 0 to 2; LoRA leaves too little to train for 3 to pay.
-        clip: bound on the global gradient norm.
-    """
-
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        learning_rate: float,
-        weight_decay: float,
-        zero_stage: int,
-        clip: float = 1.0,
-    ) -> None:
-        import deepspeed
-        import ray.train.torch
-
-        # On CPUs it would compile an all-reduce for inference, which training never calls: a minute, and a compiler.
-        deepspeed.ops.__compatible_ops__ = {}
-        self.device = ray.train.torch.get_device()
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._learning_rate = learning_rate
-        optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=learning_rate, weight_decay=weight_decay)
-        settings = {
-            "train_micro_batch_size_per_gpu": 1,
-            "gradient_clipping": clip,
-            "zero_optimization": {"stage": zero_stage, "overlap_comm": False},
-            "zero_allow_untested_optimizer": True,
-            "zero_force_ds_cpu_optimizer": False,
-            "steps_per_print": 10**9,
-        }
-        self.model, self._wrapped, _, _ = deepspeed.initialize(
-            model=model.to(self.device), optimizer=optimiser, config=settings, dist_init_required=False
-        )
-        self._optimiser = optimiser
-
-    def set_learning_rate(self, scale: float) -> None:
-        """Set the learning rate to `scale` times its peak."""
-        for group in self._wrapped.param_groups:
-            group["lr"] = self._learning_rate * scale
-
-    def update(self, loss: torch.Tensor) -> None:
-        """One optimiser step on the mean of all ranks' losses."""
-        self.model.backward(loss)
-        self.model.step()
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Weights, moments and step count, whole on every rank. Collective: every rank must call it."""
-        state = {"step": torch.tensor(float(self._count()))}
-        for name, parameter in self.parameters.items():
-            state[f"weight.{name}"] = self._get(parameter, None)
-            for key in _MOMENTS:
-                state[f"{key}.{name}"] = self._get(parameter, key)
-        return {name: value.detach().float().cpu().contiguous().clone() for name, value in state.items()}
-
-    def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Take up what `state` returned, on any number of workers. Collective."""
-        self._allocate_moments()
-        for name, parameter in self.parameters.items():
-            self._set(parameter, state[f"weight.{name}"].to(self.device), None)
-            for key in _MOMENTS:
-                self._set(parameter, state[f"{key}.{name}"].to(self.device), key)
-        for moments in self._optimiser.state.values():
-            moments["step"].fill_(state["step"].item())
-
-    def _count(self) -> int:
-        return int(next(iter(self._optimiser.state.values()))["step"])
-
-    def _allocate_moments(self) -> None:
-        """AdamW allocates at its first step: take one with no gradient and no learning rate."""
-        self.set_learning_rate(0.0)
-        zero = sum(
-            (parameter.sum() * 0.0 for parameter in self.parameters.values()), torch.zeros((), device=self.device)
-        )
-        self.update(zero)
-        self.set_learning_rate(1.0)
-
-    def _get(self, parameter: torch.nn.Parameter, key: str | None) -> torch.Tensor:
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-
-        if not _is_sharded(parameter):
-            return parameter.data if key is None else self._optimiser.state[parameter][key]
-        if key is None:
-            return safe_get_full_fp32_param(parameter)
-        return safe_get_full_optimizer_state(parameter, key)
-
-    def _set(self, parameter: torch.nn.Parameter, value: torch.Tensor, key: str | None) -> None:
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
-        if key is None:
-            parameter.data.copy_(value)
-            safe_set_full_fp32_param(parameter, value)  # the master copy, where ZeRO keeps one
-        elif _is_sharded(parameter):
-            safe_set_full_optimizer_state(parameter, value, key)
-        else:
-            self._optimiser.state[parameter][key].copy_(value)
+    task["loop"](ray.get(task["settings"]))
 
 
 class Scalars:
@@ -252,8 +153,24 @@ class Scalars:
                 shutil.rmtree(self._folder)
 
 
+def constant(_: int) -> float:
+    """The peak at every step."""
+    return 1.0
+
+
+def warmup(steps: int) -> Schedule:
+    """Linearly up over `steps` steps, then constant."""
+    return lambda number: min(1.0, (number + 1) / (steps + 1))
+
+
 def train_steps(
-    engine: Engine, steps: int, step: Step, every: int, seed: int, warmup: int = 0, extra: Stateful | None = None
+    engine: Engine,
+    steps: int,
+    step: Step,
+    every: int,
+    seed: int,
+    schedule: Schedule = constant,
+    extra: Stateful | None = None,
 ) -> None:
     """Take `steps` optimiser steps, from the last checkpoint on if there is one; runs on every worker.
 
@@ -261,7 +178,7 @@ def train_steps(
         step: (number) -> (loss of this rank's share, figures for the history). Must depend on nothing but its
             number, the weights and `extra`; torch's generator is seeded anew for every step and rank.
         every: steps between checkpoints; the last step always leaves one.
-        warmup: steps of linear warm-up.
+        schedule: the learning rate of every step, and the only word on it.
         extra: state besides weights and optimiser.
 
     Raises:
@@ -273,11 +190,10 @@ def train_steps(
     start, history = _restore(engine, extra)
     for number in range(start, steps):
         torch.manual_seed(hash((seed, number, rank)))
-        engine.set_learning_rate(min(1.0, (number + 1) / (warmup + 1)))
         loss, figures = step(number)
         if not torch.isfinite(loss):
             raise GateError(f"training diverged: the loss is {loss.item()} at step {number + 1}; lower learning_rate")
-        engine.update(loss)
+        engine.update(loss, schedule(number))
         history.append({"step": number + 1, **figures})
         if rank == 0 and _told is not None:
             _told.tell(number + 1, steps, figures)
@@ -307,7 +223,7 @@ def _restore(engine: Engine, extra: Stateful | None) -> tuple[int, list[dict[str
         return 0, []
     with checkpoint.as_directory() as folder:
         state, record = _read(folder, checkpoint.path)
-    engine.load_state(state)
+    engine.load_state(state, checkpoint.path)
     if extra is not None:
         extra.load_state_dict(record["extra"])
     return int(record["step"]), list(record["history"])
@@ -321,8 +237,3 @@ def _read(folder: str, origin: str) -> tuple[dict[str, torch.Tensor], dict[str, 
         raise StorageError(
             f"checkpoint {origin} is corrupt ({error}); delete the stage's folder above it and run again"
         ) from error
-
-
-def _is_sharded(parameter: torch.nn.Parameter) -> bool:
-    # ZeRO 1 and 2 mark parameters so; it is None on ranks that hold no shard of this one.
-    return hasattr(parameter, "_hp_mapping")

@@ -1,16 +1,15 @@
-"""What a training loop draws on: rows in a seeded order, and the tensors behind them."""
+"""What a training loop draws on: rows in a seeded order, and the named tensors behind them."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lgsid_ray.arrays import Int64
 from lgsid_ray.draws import random_bits
-from lgsid_ray.recommend.generators.sequences import Sequences
-from lgsid_ray.recommend.rankers.samples import Samples
+
+_Batch = TypeVar("_Batch")  # a NamedTuple of tensors
 
 
 class Batches(Protocol):
@@ -22,39 +21,19 @@ class Batches(Protocol):
     @property
     def valid(self) -> Int64: ...
 
-    def batch(self, rows: Int64) -> tuple[Tensor, ...]:
-        """What the members of the panel take as `loss(*batch)`."""
+    def batch(self, rows: Int64) -> Any:
+        """A NamedTuple of tensors: the family's own, with the fields that its models need."""
 
 
-@dataclass(frozen=True)
-class RankBatches:
-    """(target, history, label) of ranking samples."""
-
-    samples: Samples
-    length: int
-    """Of a history, in items."""
-    train: Int64
-    valid: Int64
-
-    def batch(self, rows: Int64) -> tuple[Tensor, ...]:
-        """(b,) int64, (b, length) int64, (b,) float32."""
-        found = (self.samples.item[rows], self.samples.histories(rows, self.length), self.samples.label[rows])
-        return tuple(map(torch.from_numpy, found))
+def made(kind: Callable[..., _Batch], needs: Iterable[str], maker: Any, rows: Int64) -> _Batch:
+    """A batch with the fields `needs`, each by the maker's method of that name: `(rows) -> array`."""
+    fields: dict[str, Callable[[Int64], np.ndarray]] = {name: getattr(maker, name) for name in needs}
+    return kind(**{name: torch.from_numpy(field(rows)) for name, field in fields.items()})
 
 
-@dataclass(frozen=True)
-class GenerateBatches:
-    """(history, target) of positions in sequences."""
-
-    sequences: Sequences
-    length: int
-    train: Int64
-    valid: Int64
-
-    def batch(self, rows: Int64) -> tuple[Tensor, ...]:
-        """(b, length) int64, (b,) int64."""
-        found = (self.sequences.histories(rows, self.length), self.sequences.item[rows])
-        return tuple(map(torch.from_numpy, found))
+def moved(batch: Any, device: torch.device) -> Any:
+    """The batch on a device; what was not made stays None."""
+    return type(batch)(*(None if field is None else field.to(device) for field in batch))
 
 
 def order(rows: Int64, seed: int, epoch: int) -> Int64:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgsid_ray.arrays import Int64
+from lgsid_ray.execution.engine import load_weights
 from lgsid_ray.recommend.batches import Batches, order
 from lgsid_ray.recommend.panel import Panel
 
@@ -71,7 +72,7 @@ class Shuffles:
 def calibrate(panel: Panel, batches: Batches) -> None:
     """Fix what normalises by batch statistics while training (Dice) to those of one large training batch."""
     panel.train()
-    panel(*batches.batch(batches.train[:: max(1, len(batches.train) // CHUNK)]))
+    panel(batches.batch(batches.train[:: max(1, len(batches.train) // CHUNK)]))
     panel.eval()
 
 
@@ -79,11 +80,12 @@ def calibrate(panel: Panel, batches: Batches) -> None:
 def valid_losses(panel: Panel, batches: Batches) -> dict[str, float]:
     """Mean loss of each member over all validation rows, in evaluation mode."""
     panel.eval()
-    total = torch.zeros(len(panel.members), dtype=torch.float64)
+    total = dict.fromkeys(panel.members, 0.0)
     for begin in range(0, len(batches.valid), CHUNK):
         rows = batches.valid[begin : begin + CHUNK]
-        total += panel(*batches.batch(rows)).double() * len(rows)
-    return dict(zip(panel.members, (total / len(batches.valid)).tolist(), strict=True))
+        for name, losses in panel(batches.batch(rows)).items():
+            total[name] += sum(loss.item() for loss in losses.values()) * len(rows)
+    return {name: loss / len(batches.valid) for name, loss in total.items()}
 
 
 class Best:
@@ -92,21 +94,27 @@ class Best:
     def __init__(self, panel: Panel, batches: Batches) -> None:
         self.panel, self.batches = panel, batches
         self.losses: list[dict[str, float]] = []
-        self.weights: dict[str, Tensor] = {}
+        self.weights: dict[str, dict[str, Tensor]] = {}
+        """Of each member, buffers included."""
 
-    def see(self, weights: dict[str, Tensor]) -> None:
-        """Judge the panel's trained weights after the next epoch; keep those of every member that has improved."""
-        self.panel.load_state_dict(weights, strict=False)
+    def see(self, weights: dict[str, Tensor], origin: str) -> None:
+        """Judge the panel's trained weights after the next epoch; keep those of every member that has improved.
+
+        Raises:
+            StorageError: they are another panel's; `origin` is where they were read.
+        """
+        load_weights(self.panel, weights, origin)
         calibrate(self.panel, self.batches)
         losses = valid_losses(self.panel, self.batches)
-        for name, loss in losses.items():
-            if all(loss < before[name] for before in self.losses):
-                self.weights |= _named(self.panel.members[name], name)
+        for name, member in self.panel.members.items():
+            if all(losses[name] < before[name] for before in self.losses):
+                self.weights[name] = {key: value.detach().clone() for key, value in member.state_dict().items()}
         self.losses.append(losses)
 
     def settle(self) -> None:
         """Load every member's best weights into the panel."""
-        self.panel.load_state_dict(self.weights)
+        for name, member in self.panel.members.items():
+            member.load_state_dict(self.weights[name])
         self.panel.eval()
 
     @property
@@ -115,19 +123,17 @@ class Best:
         return {name: int(np.argmin([losses[name] for losses in self.losses])) + 1 for name in self.panel.members}
 
 
-def curve(history: list[dict[str, float]], valid: list[dict[str, float]], schedule: Schedule) -> list[dict[str, Any]]:
-    """Training losses, averaged over spans of steps, and the validation losses at the end of each epoch."""
+def curve(
+    name: str, history: list[dict[str, float]], valid: list[dict[str, float]], schedule: Schedule
+) -> list[dict[str, Any]]:
+    """One member's training losses, averaged over spans of steps, and its validation loss at the end of each epoch."""
     span = -(-len(history) // CURVE_POINTS)
+    own = [key for key in history[0] if key.startswith(f"{name}/")]
     points: list[dict[str, Any]] = []
     for begin in range(0, len(history), span):
         part = history[begin : begin + span]
-        means = {name: float(np.mean([row[name] for row in part])) for name in part[0] if name != "step"}
+        means = {key.removeprefix(f"{name}/"): float(np.mean([row[key] for row in part])) for key in own}
         points.append({"step": part[-1]["step"], **means})
     for epoch, losses in enumerate(valid, 1):
-        step = epoch * schedule.epoch_steps
-        points.append({"step": step, "epoch": epoch} | {f"valid/{name}": loss for name, loss in losses.items()})
+        points.append({"step": epoch * schedule.epoch_steps, "epoch": epoch, "valid": losses[name]})
     return sorted(points, key=lambda point: point["step"])
-
-
-def _named(member: nn.Module, name: str) -> dict[str, Tensor]:
-    return {f"members.{name}.{key}": value.detach().clone() for key, value in member.state_dict().items()}

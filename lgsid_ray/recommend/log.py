@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lgsid_ray.arrays import Float64, Int8, Int32, Int64
+from lgsid_ray.artifacts import Interactions
 from lgsid_ray.errors import InputError
+from lgsid_ray.execution.storage import StageDir
 
 Kind = Literal["impressions", "visits", "ratings"]
 SPLITS = ("train", "valid", "test")
@@ -16,7 +18,11 @@ TRAIN, VALID, TEST = range(3)
 NO_SPLIT = -1
 
 COLUMNS = ["user_id", "item_index", "timestamp", "label", "rank_split", "generate_split"]
-"""What `read` needs of tables.INTERACTIONS."""
+"""What a `Log` is made of."""
+
+
+class Unusable(Exception):  # noqa: N818  # nothing is wrong: a stage that catches it says why it has nothing to do
+    """What the log lacks for one kind of recommender."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,19 @@ class Log:
         return len(self.user)
 
 
-def read(table: pa.Table) -> Log:
+def read(catalogue: StageDir) -> Log:
+    """The catalogue's log.
+
+    Raises:
+        Unusable: there is none.
+    """
+    table = Interactions(catalogue)
+    if not table.exists() or not table.count():
+        raise Unusable("the catalogue has no interactions")
+    return of(table.read(COLUMNS))  # about 40 bytes an event
+
+
+def of(table: pa.Table) -> Log:
     """A log from a table with `COLUMNS`.
 
     A log with labels 0 and 1 holds impressions; one whose labels are all alike (or absent) holds visits; any other

@@ -28,7 +28,7 @@ def _rank_table(found: dict[str, Any]) -> Markup:
     rows: list[list[str]] = []
     strong: list[int] = []
     for name, splits in found["models"].items():
-        if name.endswith("/lgsid"):
+        if not name.endswith("/origin"):
             strong.append(len(rows))
         test = splits["test"]
         rows.append([name, "model", *(_with_spread(test["mean"].get(k), test["std"].get(k)) for k in names)])

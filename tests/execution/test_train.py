@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 from ray import cloudpickle
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lgsid_ray.config.align import TrainerConfig
 from lgsid_ray.errors import StorageError
+from lgsid_ray.execution.engine import Engine
 from lgsid_ray.execution.failure import explain
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.execution.train import Engine, Trained, fit, train_steps
+from lgsid_ray.execution.train import Trained, fit, train_steps, warmup
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import this file
@@ -29,11 +31,26 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(12, 3, generator=generator), torch.randn(12, 2, generator=generator)
 
 
-def regression() -> nn.Module:
+PARTS = ("steep.", "flat.")
+
+
+def regression() -> nn.ModuleDict:
+    """Two models side by side; at the bound CLIP the gradient of one is cut at every step, the other's at none."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    model[0].bias.requires_grad_(False)
-    return model
+    parts = [nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.LayerNorm(4), nn.Linear(4, 2)) for _ in PARTS]
+    parts[0][0].bias.requires_grad_(False)
+    return nn.ModuleDict(dict(zip(("steep", "flat"), parts, strict=True)))
+
+
+def loss_of(model: nn.ModuleDict, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return 20 * (model["steep"](x) - y).square().mean() + 0.1 * (model["flat"](x) - y).square().mean()
+
+
+class Both(nn.ModuleDict):
+    """The same, with a forward pass: DeepSpeed wraps a module."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return loss_of(self, x, y)
 
 
 def rows_of(number: int) -> list[int]:
@@ -60,7 +77,7 @@ def loop(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     os.environ["TORCH_EXTENSIONS_DIR"] = settings["compiled"]
-    engine = Engine(regression(), RATE, DECAY, settings["zero_stage"], CLIP)
+    engine = Engine(Both(regression()), RATE, DECAY, settings["zero_stage"], CLIP, PARTS)
     counter = Counter()
     x, y = data()
     marker = Path(settings["fail_once"]) if settings["fail_once"] else None
@@ -71,10 +88,10 @@ def loop(settings: dict[str, Any]) -> None:
             raise RuntimeError("made to fail")
         counter.steps += 1
         mine = rows_of(number)[rank::world]
-        loss = (engine.model(x[mine]) - y[mine]).square().mean()
+        loss = engine.model(x[mine], y[mine])
         return loss, {"loss": loss.item(), "counted": float(counter.steps)}
 
-    train_steps(engine, STEPS, step, every=EVERY, seed=0, warmup=WARMUP, extra=counter)
+    train_steps(engine, STEPS, step, every=EVERY, seed=0, schedule=warmup(WARMUP), extra=counter)
 
 
 def train(out: StageDir, *, workers: int = 2, zero: int = 2, marker: str = "", failures: int = 0) -> Trained:
@@ -89,18 +106,24 @@ def plain() -> tuple[dict[str, torch.Tensor], list[float]]:
     """The same training without Ray and DeepSpeed: (trained weights by name, loss of the whole batch at every step)."""
     model, losses = regression(), []
     x, y = data()
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, weight_decay=DECAY)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    decayed = {name: p for name, p in trained.items() if name.endswith("weight") and not name.endswith("2.weight")}
+    rest = [p for name, p in trained.items() if name not in decayed]
+    optimiser = torch.optim.AdamW(
+        [{"params": list(decayed.values()), "weight_decay": DECAY}, {"params": rest, "weight_decay": 0.0}]
+    )
     for number in range(STEPS):
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1.0, (number + 1) / (WARMUP + 1))
         rows = rows_of(number)
-        loss = (model(x[rows]) - y[rows]).square().mean()
+        loss = loss_of(model, x[rows], y[rows])
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        assert nn.utils.clip_grad_norm_(model["steep"].parameters(), CLIP) > CLIP
+        assert nn.utils.clip_grad_norm_(model["flat"].parameters(), CLIP) < CLIP
         optimiser.step()
         losses.append(loss.item())
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}, losses
+    return {name: p.detach() for name, p in trained.items()}, losses
 
 
 def assert_as_plain(trained: Trained) -> None:
@@ -112,8 +135,9 @@ def assert_as_plain(trained: Trained) -> None:
     assert [row["counted"] for row in trained.history] == list(range(1, STEPS + 1))
 
 
-def test_without_zero_the_weights_are_those_of_a_plain_loop(tmp_path: Path) -> None:
-    assert_as_plain(train(StageDir(str(tmp_path)), zero=0))
+@pytest.mark.parametrize("zero", [0, 1])
+def test_whatever_the_stage_of_zero_the_weights_are_those_of_a_plain_loop(tmp_path: Path, zero: int) -> None:
+    assert_as_plain(train(StageDir(str(tmp_path)), zero=zero))
 
 
 def test_a_worker_that_fails_once_changes_nothing(tmp_path: Path) -> None:
@@ -142,3 +166,19 @@ def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path: Path) ->
     error = explain(caught.value)
     assert isinstance(error, StorageError)
     assert re.search(rf"checkpoint {out.path()}/\S*checkpoint\S+ is corrupt.*delete", str(error))
+
+
+def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    out = StageDir(f"{tmp_path}/out").make()
+    with pytest.raises(Exception, match="made to fail"):
+        train(out, workers=1, marker=str(tmp_path / "failed"))
+    for state in Path(out.path()).rglob("checkpoint*/state.safetensors"):
+        kept = load_file(state)
+        save_file({name: value for name, value in kept.items() if name != "exp_avg.flat.3.weight"}, state)
+    with pytest.raises(Exception) as caught:
+        train(out, workers=1)
+    error = explain(caught.value)
+    assert isinstance(error, StorageError)
+    assert re.search(
+        rf"{out.path()}/\S*checkpoint\S+ holds another model's state: exp_avg.flat.3.weight is missing", str(error)
+    )

@@ -3,35 +3,46 @@
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from torch import nn
 
-from lgsid_ray.config.recommend import GenerateConfig, RankConfig
+from lgsid_ray.artifacts import Sids
+from lgsid_ray.config.recommend import DinConfig, GenerateCell, GenerateConfig, RankCell, RankConfig, TigerConfig
+from lgsid_ray.execution.stage import Cell
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.batches import Batches
 from lgsid_ray.recommend.fitting import Schedule, Shuffles, calibrate
-from lgsid_ray.recommend.inputs import Items
 from lgsid_ray.recommend.log import TEST, TRAIN, VALID, Log
 from lgsid_ray.recommend.panel import Panel
 
 ITEMS, TASTES = 60, 4
 Fit = Callable[[RankConfig | GenerateConfig, Panel, Batches], Schedule]
+Cells = Callable[..., list[Cell]]
 
 
 @pytest.fixture(scope="session")
 def plain_fit() -> Fit:
-    """The stage's loop on one process: same order, same rates, AdamW."""
+    """The stage's loop on one process: same order, same rates, AdamW; every member clipped by itself."""
 
     def fit(section: RankConfig | GenerateConfig, panel: Panel, batches: Batches) -> Schedule:
         torch.manual_seed(0)
         schedule = Schedule(len(batches.train), section.batch_size, section.epochs, seed=0)
         shuffles = Shuffles(batches.train, schedule.seed)
-        optimiser = torch.optim.AdamW(panel.parameters(), lr=section.learning_rate, weight_decay=section.weight_decay)
+        matrices = {"params": [p for p in panel.parameters() if p.ndim > 1], "weight_decay": section.weight_decay}
+        vectors = {"params": [p for p in panel.parameters() if p.ndim < 2], "weight_decay": 0.0}
+        optimiser = torch.optim.AdamW([matrices, vectors])
         panel.train()
         for number in range(schedule.steps):
-            optimiser.param_groups[0]["lr"] = section.learning_rate * schedule.scale(number)
+            for group in optimiser.param_groups:
+                group["lr"] = section.learning_rate * schedule.scale(number)
             rows = schedule.share(shuffles.of(number // schedule.epoch_steps), number, rank=0, workers=1)
             optimiser.zero_grad()
-            panel(*batches.batch(rows)).sum().backward()
+            losses = panel(batches.batch(rows), number)
+            sum(loss for parts in losses.values() for loss in parts.values()).backward()
+            for member in panel.members.values():
+                nn.utils.clip_grad_norm_(member.parameters(), section.clip)
             optimiser.step()
         calibrate(panel, batches)
         return schedule
@@ -40,13 +51,61 @@ def plain_fit() -> Fit:
 
 
 @pytest.fixture(scope="session")
-def items() -> Items:
-    """Items on a circle; the first token is their taste, the rest tell them apart."""
+def xyz() -> np.ndarray:
+    """Items on a circle."""
     angle = np.linspace(0, 3, ITEMS)
-    xyz = np.column_stack([np.cos(angle), np.sin(angle), np.zeros(ITEMS)])
+    return np.column_stack([np.cos(angle), np.sin(angle), np.zeros(ITEMS)])
+
+
+def write_sids(folder: StageDir, tokens: np.ndarray, collision: np.ndarray) -> StageDir:
+    """A tokenise stage's table."""
+    index = np.arange(len(tokens))
+    ids = [f"i{item}" for item in index]
+    columns = {"item_index": index, "item_id": ids, "tokens": tokens.tolist(), "collision": collision, "sid": ids}
+    Sids(folder).write(pa.table(columns))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenise(tmp_path_factory: pytest.TempPathFactory) -> StageDir:
+    """SIDs whose first token is the item's taste, the rest tell them apart."""
     index = np.arange(ITEMS)
     tokens = np.column_stack([index % TASTES, index // TASTES % 5])
-    return Items(xyz, tokens, index // (TASTES * 5))
+    return write_sids(StageDir(str(tmp_path_factory.mktemp("tokenise"))), tokens, index // (TASTES * 5))
+
+
+@pytest.fixture(scope="session")
+def rank_cells(tokenise: StageDir) -> Cells:
+    """Cells of a model, without and with SIDs, for some seeds; they write nothing."""
+
+    def cells(model: DinConfig, seeds: int = 1) -> list[Cell]:
+        arms: list[tuple[str, dict[str, StageDir]]] = [("origin", {}), ("hgit", {"tokenise": tokenise})]
+        return [
+            Cell(f"rank/{model.kind}/{arm}/{k}", RankCell(model=model, seed=k), inputs, StageDir("nowhere"))
+            for arm, inputs in arms
+            for k in range(seeds)
+        ]
+
+    return cells
+
+
+@pytest.fixture(scope="session")
+def generate_cells(tokenise: StageDir) -> Cells:
+    """Cells of a model for some seeds; they write nothing."""
+
+    def cells(model: TigerConfig, seeds: int = 1) -> list[Cell]:
+        inputs = {"tokenise": tokenise}
+        return [
+            Cell(f"generate/{model.kind}/hgit/{k}", GenerateCell(model=model, seed=k), inputs, StageDir("nowhere"))
+            for k in range(seeds)
+        ]
+
+    return cells
+
+
+def panel_of(experiment: object, cells: list[Cell], seed: int = 0) -> Panel:
+    """The cells' models side by side."""
+    return Panel(experiment.members(cells), {cell.name: seed * 1000 + cell.settings.seed for cell in cells})  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

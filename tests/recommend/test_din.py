@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from lgsid_ray.config.recommend import DinConfig
+from lgsid_ray.recommend.rankers.batches import RankBatch
 from lgsid_ray.recommend.rankers.din import Dice, Din, TargetAttention
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 
@@ -13,14 +15,15 @@ TOKENS = np.random.default_rng(0).integers(0, 4, (20, 3))
 
 def din(tokens: np.ndarray | None = TOKENS) -> Din:
     torch.manual_seed(0)
-    return Din(ItemEmbedding(20, 4, tokens), hidden=6)
+    return Din(ItemEmbedding(20, 4, tokens), DinConfig(dimension=4, hidden=6))
 
 
-def batch(length: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(length: int = 5) -> RankBatch:
     rng = np.random.default_rng(1)
     history = rng.integers(0, 20, (8, length))
     history[np.arange(length)[None] >= rng.integers(0, length, 8)[:, None]] = -1
-    return torch.from_numpy(rng.integers(0, 20, 8)), torch.from_numpy(history)
+    target = torch.from_numpy(rng.integers(0, 20, 8))
+    return RankBatch(target=target, history=torch.from_numpy(history), label=torch.tensor([1.0, 0.0] * 4))
 
 
 def test_attention_equals_the_mlp_over_concatenated_pairs() -> None:
@@ -54,21 +57,21 @@ def test_dice_follows_its_formula_in_training_and_after() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_padding_has_no_effect(training: bool) -> None:
     model = din().train(training)
-    target, history = batch()
-    padded = torch.nn.functional.pad(history, (0, 6), value=-1)
-    torch.testing.assert_close(model(target, history), model(target, padded))
+    given = batch()
+    padded = given._replace(history=torch.nn.functional.pad(given.history, (0, 6), value=-1))
+    torch.testing.assert_close(model(given), model(padded))
+    torch.testing.assert_close(model.losses(given), model.losses(padded))
 
 
 def test_without_tokens_only_the_id_counts_and_with_them_they_do_too() -> None:
-    target, history = batch()
     assert din(None).items.width == 4
     assert din().items.width == 16
     assert din(None).items.tokens.shape[1] == 0
     model = din().eval()
-    before = model(target, history)
+    before = model(batch())
     with torch.no_grad():
         model.items.by_level[2].weight.add_(1.0)  # type: ignore[operator, union-attr]
-    assert not torch.allclose(before, model(target, history))
+    assert not torch.allclose(before, model(batch()))
 
 
 def test_items_with_the_same_id_row_and_tokens_get_the_same_score() -> None:
@@ -77,13 +80,11 @@ def test_items_with_the_same_id_row_and_tokens_get_the_same_score() -> None:
     model = din(tokens).eval()
     with torch.no_grad():
         model.items.by_id.weight[3] = model.items.by_id.weight[7]
-    _, history = batch()
-    three, seven = torch.full((8,), 3), torch.full((8,), 7)
-    torch.testing.assert_close(model(three, history), model(seven, history))
+    three, seven = (model(batch()._replace(target=torch.full((8,), item))) for item in (3, 7))
+    torch.testing.assert_close(three, seven)
 
 
 def test_gradients_reach_every_parameter() -> None:
     model = din()
-    target, history = batch()
-    model.loss(target, history, torch.tensor([1.0, 0.0] * 4)).backward()
+    model.losses(batch())["click"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for name, p in model.named_parameters())

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lgsid_ray.errors import StorageError
 from lgsid_ray.recommend.batches import order
 from lgsid_ray.recommend.fitting import Best, Schedule, Shuffles, curve
 from lgsid_ray.recommend.panel import Panel
@@ -49,36 +50,75 @@ class Distance(nn.Module):
         super().__init__()
         self.weight, self.goal = nn.Parameter(torch.zeros(())), goal
 
-    def loss(self, _: Tensor) -> Tensor:
-        return (self.weight - self.goal).abs()
+    def losses(self, _: Tensor) -> dict[str, Tensor]:
+        return {"far": (self.weight - self.goal).abs() / 2, "again": (self.weight - self.goal).abs() / 2}
 
 
 class Nothing:
     train = valid = np.arange(3)
 
-    def batch(self, rows: np.ndarray) -> tuple[Tensor, ...]:
-        return (torch.from_numpy(rows),)
+    def batch(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows)
 
 
 def test_every_member_gets_its_own_best_epoch() -> None:
     panel = Panel({"low": lambda: Distance(1.0), "high": lambda: Distance(3.0)}, {"low": 0, "high": 0})
     best = Best(panel, Nothing())
     for value in (1.0, 2.0, 3.0):
-        best.see({f"members.{name}.weight": torch.tensor(value) for name in ("low", "high")})
+        best.see({f"{prefix}weight": torch.tensor(value) for prefix in panel.prefixes}, "here")
     best.settle()
     assert best.epochs == {"low": 1, "high": 3}
     assert panel.members["low"].weight.item() == 1.0  # type: ignore[operator, union-attr]
     assert panel.members["high"].weight.item() == 3.0  # type: ignore[operator, union-attr]
     assert best.losses[1] == {"low": 1.0, "high": 1.0}
+    assert best.weights["high"].keys() == {"weight"}
+
+
+def test_weights_of_another_panel_are_refused_by_name() -> None:
+    best = Best(Panel({"a": lambda: Distance(1.0)}, {"a": 0}), Nothing())
+    one = torch.tensor(1.0)
+    for weights, wrong in (
+        ({}, "_models.0.weight is missing"),
+        ({"_models.0.weight": one, "_models.1.weight": one}, "_models.1.weight is unexpected"),
+        ({"_models.0.weight": one[None]}, r"has shape \(1,\) instead of \(\)"),
+    ):
+        with pytest.raises(StorageError, match=rf"epochs/0001.*{wrong}.*delete"):
+            best.see(weights, "epochs/0001")
+
+
+class Noise(nn.Module):
+    """A loss that is what dropout leaves of ones."""
+
+    def losses(self, batch: Tensor) -> dict[str, Tensor]:
+        return {
+            "kept": nn.functional.dropout(torch.ones(64), training=self.training).sum()
+            + nn.functional.dropout(batch)[0]
+        }
+
+
+def test_dropout_is_drawn_by_member_step_and_rank_whoever_else_is_there() -> None:
+    ones = torch.ones(50)
+
+    def kept(names: str, step: int = 0, rank: int = 0) -> dict[str, float]:
+        panel = Panel(dict.fromkeys(names, Noise), {name: ord(name) for name in names})
+        return {name: parts["kept"].item() for name, parts in panel(ones, step, rank).items()}
+
+    together = kept("abc")
+    assert together == kept("c") | kept("b") | kept("a")
+    draws = [torch.tensor(list(kept("abcdefgh", *moment).values())) for moment in ((0, 0), (1, 0), (0, 1))]
+    assert len(set(draws[0].tolist())) > 1
+    assert not torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
 
 
 def test_the_curve_averages_spans_and_marks_epochs() -> None:
-    history = [{"step": s, "a": float(s)} for s in range(1, 801)]
-    points = curve(history, [{"a": 0.5}, {"a": 0.25}], Schedule(rows=400, batch_size=1, epochs=2, seed=0))
+    history = [{"step": s, "x/a/click": float(s), "x/ab/click": 0.0} for s in range(1, 801)]
+    schedule = Schedule(rows=400, batch_size=1, epochs=2, seed=0)
+    points = curve("x/a", history, [{"x/a": 0.5, "x/ab": 9.0}, {"x/a": 0.25, "x/ab": 9.0}], schedule)
     train = [point for point in points if "epoch" not in point]
     assert len(train) == 200
-    assert train[0] == {"step": 4, "a": 2.5}
+    assert train[0] == {"step": 4, "click": 2.5}
     assert [point for point in points if "epoch" in point] == [
-        {"step": 400, "epoch": 1, "valid/a": 0.5},
-        {"step": 800, "epoch": 2, "valid/a": 0.25},
+        {"step": 400, "epoch": 1, "valid": 0.5},
+        {"step": 800, "epoch": 2, "valid": 0.25},
     ]

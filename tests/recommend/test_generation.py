@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lgsid_ray.config.recommend import TigerConfig
 from lgsid_ray.recommend.generators import baselines, beam
+from lgsid_ray.recommend.generators.batches import GenerateBatch
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
 from lgsid_ray.recommend.generators.tiger import Tiger
 from lgsid_ray.recommend.generators.trie import Trie
@@ -22,15 +24,16 @@ def sequences(*users: list[int]) -> Sequences:
     return Sequences(user, np.concatenate(users), split, np.searchsorted(user, user))
 
 
-def tiger(tokens: np.ndarray = TOKENS, seed: int = 0, **settings: float) -> Tiger:
+def tiger(tokens: np.ndarray = TOKENS, seed: int = 0) -> Tiger:
     torch.manual_seed(seed)
-    model = Tiger(tokens, dimension=16, layers=2, heads=2, history=4, dropout=settings.get("dropout", 0.0))
+    model = Tiger(tokens, 4, TigerConfig(dimension=16, layers=2, heads=2))
     for weight in (model.output.weight, model.token.weight):  # far from uniform, and every token matters
         torch.nn.init.normal_(weight, std=1.0)
     return model.eval()
 
 
 HISTORY = torch.tensor([[3, 0, -1, -1], [6, 5, 4, 3], [1, -1, -1, -1]])
+BATCH = GenerateBatch(history=HISTORY)
 
 
 def test_a_target_sees_only_what_came_before_it() -> None:
@@ -61,7 +64,7 @@ def test_a_sample_of_targets_is_seeded_and_ordered() -> None:
 def test_trivial_recommenders_on_a_log_one_can_follow() -> None:
     found = sequences([0, 1, 0, 1, 0, 2], [0, 1, 3, 4, 5], [3, 4, 3, 3])
     # Training events: 0 1 0 1 | 0 1 3 | 3 4, so popularity 0, 1 (3 each), 3 (2), 4 (1), then by number.
-    lists = baselines.recommend(found, np.array([5, 10]), XYZ, 3)
+    lists = baselines.recommend(found, np.array([5, 10]), 7, XYZ, 3)
     assert lists["popularity"].tolist() == [[0, 1, 3]] * 2
     assert lists["own_history"].tolist() == [[0, 1, 3], [4, 3, 1]]
     assert lists["markov"].tolist() == [[1, 0, 3], [0, 1, 3]]
@@ -72,24 +75,31 @@ def test_trivial_recommenders_on_a_log_one_can_follow() -> None:
 def test_near_and_popular_looks_near_the_last_visit_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "NEAR", 2)
     found = sequences([0, 1, 0, 1, 0, 2], [0, 1, 3, 4, 5])
-    lists = baselines.recommend(found, np.array([5, 10]), XYZ, 3)
+    lists = baselines.recommend(found, np.array([5, 10]), 7, XYZ, 3)
     assert lists["near_and_popular"].tolist() == [[0, 1, 3], [3, 4, 0]]
 
 
+def test_without_coordinates_nothing_is_near() -> None:
+    found, targets = sequences([0, 1, 0, 1, 0, 2], [0, 1, 3, 4, 5]), np.array([5, 10])
+    near, nowhere = (baselines.recommend(found, targets, 7, xyz, 3) for xyz in (XYZ, None))
+    assert near.keys() - nowhere.keys() == {"near_and_popular"}
+    assert all(np.array_equal(near[name], lists) for name, lists in nowhere.items())
+
+
 def test_lists_of_a_small_catalogue_are_padded() -> None:
-    lists = baselines.recommend(sequences([0, 1, 2, 3]), np.array([3]), XYZ[:4], 10)
+    lists = baselines.recommend(sequences([0, 1, 2, 3]), np.array([3]), 4, XYZ[:4], 10)
     for found in lists.values():
         assert sorted(found[0].tolist()) == [-1] * 6 + [0, 1, 2, 3]
 
 
 def exhaustive(model: Tiger, history: torch.Tensor, tokens: np.ndarray) -> torch.Tensor:
     """(b, n) log-probability of every item, one prefix after the other."""
-    memory, mask = model.encode(history)
     score = torch.zeros(len(history), len(tokens))
     for item, sid in enumerate(tokens.tolist()):
-        for level in range(len(sid)):
-            prefix = torch.tensor(sid[:level], dtype=torch.int64).expand(len(history), 1, level)
-            score[:, item] += model.log_probabilities(memory, mask, prefix)[:, 0, sid[level]]
+        state = model.start(GenerateBatch(history=history))
+        for before, token in zip([beam.BEGIN, *sid], sid, strict=False):
+            logits, state = model.advance(state, torch.full((len(history), 1), before))
+            score[:, item] += logits[:, 0].log_softmax(-1)[:, token]
     return score
 
 
@@ -99,7 +109,7 @@ def exhaustive(model: Tiger, history: torch.Tensor, tokens: np.ndarray) -> torch
 def test_a_wide_beam_equals_exhaustive_scoring(rows: set[tuple[int, int, int]], seed: int) -> None:
     tokens = np.array(sorted(rows, key=lambda row: hash((row, seed))))
     model = tiger(tokens, seed)
-    items, score = beam.search(model, HISTORY, Trie.build(tokens), beams=len(tokens) + 2)
+    items, score = beam.search(model, BATCH, Trie.build(tokens), beams=len(tokens) + 2)
     truth = exhaustive(model, HISTORY, tokens)
     assert (items[:, -2:] == -1).all()
     torch.testing.assert_close(torch.from_numpy(score[:, :-2]), truth.sort(descending=True).values, atol=1e-4, rtol=0)
@@ -111,7 +121,7 @@ def test_a_wide_beam_equals_exhaustive_scoring(rows: set[tuple[int, int, int]], 
 @torch.no_grad()
 def test_a_narrow_beam_yields_real_distinct_items_in_order() -> None:
     model = tiger()
-    items, score = beam.search(model, HISTORY, Trie.build(TOKENS), beams=3)
+    items, score = beam.search(model, BATCH, Trie.build(TOKENS), beams=3)
     assert ((items >= 0) & (items < len(TOKENS))).all()
     assert all(len(set(row)) == 3 for row in items.tolist())
     assert (np.diff(score, axis=1) <= 0).all()
@@ -124,18 +134,21 @@ class Trap:
 
     levels = 2
 
-    def encode(self, history: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return history, history >= 0
+    def start(self, batch: GenerateBatch) -> "Trap":
+        return self
 
-    def log_probabilities(self, memory: torch.Tensor, mask: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
-        if prefix.shape[-1] == 0:
-            return torch.tensor([0.6, 0.4]).log().expand(*prefix.shape[:2], 2)
-        return torch.tensor([[0.5, 0.5], [0.99, 0.01]]).log()[prefix[..., 0]]
+    def take(self, parent: torch.Tensor) -> "Trap":
+        return self
+
+    def advance(self, state: "Trap", token: torch.Tensor) -> tuple[torch.Tensor, "Trap"]:
+        if (token == beam.BEGIN).all():
+            return torch.tensor([0.6, 0.4]).log().expand(*token.shape, 2), self
+        return torch.tensor([[0.5, 0.5], [0.99, 0.01]]).log()[token], self
 
 
 def test_a_wider_beam_finds_likelier_items() -> None:
     trie = Trie.build(np.array([[0, 0], [0, 1], [1, 0]]))
-    narrow, wide = (beam.search(Trap(), HISTORY[:1], trie, beams) for beams in (1, 3))
+    narrow, wide = (beam.search(Trap(), GenerateBatch(history=HISTORY[:1]), trie, beams) for beams in (1, 3))
     assert narrow[0].tolist() in ([[0]], [[1]])
     assert np.exp(narrow[1]) == pytest.approx(0.3)
     assert wide[0][0, 0] == 2
@@ -147,7 +160,10 @@ def test_the_loss_is_the_mean_negative_log_probability_per_token() -> None:
     model = tiger()
     target = torch.tensor([2, 6, 0])
     truth = exhaustive(model, HISTORY, TOKENS)[torch.arange(3), target]
-    torch.testing.assert_close(model.loss(HISTORY, target), -truth.mean() / 3)
+    loss = model.losses(GenerateBatch(HISTORY, target))["token"]
+    torch.testing.assert_close(loss, -truth.mean() / 3)
+    padded = torch.nn.functional.pad(HISTORY, (0, 2), value=-1)
+    torch.testing.assert_close(model.losses(GenerateBatch(padded, target))["token"], loss)
 
 
 @torch.no_grad()

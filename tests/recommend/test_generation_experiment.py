@@ -2,87 +2,137 @@
 
 import hashlib
 import json
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
-from lgsid_ray.config.recommend import GenerateConfig, RankConfig
-from lgsid_ray.recommend.generators import experiment
-from lgsid_ray.recommend.generators.sequences import build
-from lgsid_ray.recommend.inputs import Items
-from lgsid_ray.recommend.log import Log
+from lgsid_ray.config.recommend import GenerateConfig, RankConfig, TigerConfig
+from lgsid_ray.execution.stage import Cell
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.recommend.generators.batches import GenerateBatch
+from lgsid_ray.recommend.generators.experiment import Generation
+from lgsid_ray.recommend.generators.registry import GENERATORS
+from lgsid_ray.recommend.generators.table import table
+from lgsid_ray.recommend.log import Log, Unusable
 from lgsid_ray.recommend.panel import Panel
-from tests.recommend.conftest import Fit
+from tests.recommend.conftest import ITEMS, Cells, Fit, panel_of
 
-QUICK = GenerateConfig(
-    dimension=32, heads=2, history=4, epochs=20, batch_size=64, learning_rate=5e-3, beams=12, dropout=0.0
-)
-
-
-def trained(config: GenerateConfig, items: Items, log: Log, plain_fit: Fit) -> tuple[Panel, dict]:
-    sequences = build(log)
-    panel = experiment.panel(config, items, 0)
-    plain_fit(config, panel, experiment.batches(config, sequences, 0))
-    return panel, experiment.judge(config, items, sequences, panel, 0)
+SMALL = TigerConfig(dimension=32, heads=2)
+QUICK = GenerateConfig(history=4, epochs=20, batch_size=64, learning_rate=5e-3, beams=12)
+BRIEF = QUICK.model_copy(update={"epochs": 1, "batch_size": 256})
 
 
-def test_it_learns_a_chain_and_beats_popularity(items: Items, chain: Log, plain_fit: Fit) -> None:
-    _, found = trained(QUICK, items, chain, plain_fit)
-    assert found["models"]["tiger"]["test"]["all"]["hit@5"] > 0.9
-    assert found["baselines"]["markov"]["test"]["all"]["hit@5"] > 0.9
-    assert found["baselines"]["popularity"]["test"]["all"]["hit@10"] < 0.4
-    assert found["baselines"]["own_history"]["test"]["all"]["hit@10"] < 0.4
-    assert found["new_share"]["test"] == 1.0
-    assert found["models"]["tiger"]["test"]["new"] == found["models"]["tiger"]["test"]["all"]
-    json.dumps(found, allow_nan=False)
+def trained(generation: Generation, cells: list[Cell], plain_fit: Fit) -> tuple[Panel, dict[str, Any]]:
+    """The cells' panel, and what each cell measured."""
+    panel = panel_of(generation, cells)
+    plain_fit(generation.config, panel, generation.batches(cells))
+    return panel, {cell.name: generation.judge(cell, panel.members[cell.name]) for cell in cells}
+
+
+def test_it_learns_a_chain_and_beats_popularity(
+    xyz: np.ndarray, chain: Log, generate_cells: Cells, plain_fit: Fit
+) -> None:
+    generation = Generation.of(QUICK, ITEMS, xyz, chain, 0)
+    _, found = trained(generation, generate_cells(SMALL), plain_fit)
+    baselines = generation.baselines()
+    assert found["generate/tiger/hgit/0"]["test"]["all"]["hit@5"] > 0.9
+    assert baselines["markov"]["test"]["all"]["hit@5"] > 0.9
+    assert baselines["popularity"]["test"]["all"]["hit@10"] < 0.4
+    assert baselines["own_history"]["test"]["all"]["hit@10"] < 0.4
+    assert found["generate/tiger/hgit/0"]["test"]["new"] == found["generate/tiger/hgit/0"]["test"]["all"]
+    json.dumps([found, baselines], allow_nan=False)
+
+
+def test_the_table_tells_means_over_seeds(xyz: np.ndarray, chain: Log, tmp_path: Any) -> None:
+    inputs = {}
+    for seed, hit in ((0, 0.2), (1, 0.4)):
+        figures = {"all": {"hit@10": hit}, "new": None}
+        folder = StageDir(f"{tmp_path}/{seed}").make()
+        folder.write_json("metrics.json", {"valid": figures, "test": figures, "best_epoch": 3})
+        inputs[f"generate/tiger/hgit/{seed}"] = folder
+    found = table(Generation.of(QUICK, ITEMS, xyz, chain, 0), {"catalogue": StageDir("nowhere"), **inputs})
+    assert found["models"]["tiger/hgit"]["test"]["all"] == {"hit@10": pytest.approx(0.3)}
+    assert found["models"]["tiger/hgit"]["test"]["std"] == {"hit@10": pytest.approx(0.1)}
+    assert found["models"]["tiger/hgit"]["test"]["new"] is None
+    assert found["new_share"] == {"valid": 1.0, "test": 1.0}
+    assert found["queries"] == {"valid": 120, "test": 120}
+
+
+def test_cells_with_dropout_learn_side_by_side_what_they_would_alone(
+    xyz: np.ndarray, chain: Log, generate_cells: Cells, plain_fit: Fit
+) -> None:
+    generation = Generation.of(BRIEF.model_copy(update={"clip": 0.5}), ITEMS, xyz, chain, 0)
+    cells = generate_cells(SMALL.model_copy(update={"dropout": 0.3}), seeds=2)
+    together, _ = trained(generation, cells, plain_fit)
+    alone, _ = trained(generation, cells[1:], plain_fit)
+    for name, member in alone.members.items():
+        torch.testing.assert_close(member.state_dict(), together.members[name].state_dict(), rtol=0, atol=0)
 
 
 CHANGES = {
-    "seeds": 2,
-    "dimension": 16,
-    "layers": 2,
-    "heads": 4,
-    "dropout": 0.5,
     "history": 1,
     "queries": 30,
     "epochs": 2,
     "batch_size": 128,
     "learning_rate": 1e-3,
     "weight_decay": 0.5,
+    "clip": 0.01,
 }
 ELSEWHERE = {
     "enabled": "the plan of stages",
-    "models": "one model so far",
+    "seeds": "the plan of stages",
+    "models": "the plan of stages; of the kind below",
     "trainer": "the training harness",
     "beams": "a wider beam finds likelier items, in test_generation.py",
 }
+MODEL = {"dimension": 16, "layers": 2, "heads": 4, "dropout": 0.5}
 
 
 def test_every_field_of_the_section_is_walked() -> None:
     assert {*CHANGES, *ELSEWHERE} == set(GenerateConfig.model_fields)
+    assert {*MODEL, "kind"} == set(TigerConfig.model_fields)
 
 
-@pytest.mark.parametrize("field", CHANGES)
-def test_every_field_changes_the_result(field: str, items: Items, chain: Log, plain_fit: Fit) -> None:
-    def digest(config: GenerateConfig) -> str:
-        panel, found = trained(config, items, chain, plain_fit)
+@pytest.mark.parametrize("field", [*CHANGES, *MODEL])
+def test_every_field_changes_the_result(
+    field: str, xyz: np.ndarray, chain: Log, generate_cells: Cells, plain_fit: Fit
+) -> None:
+    def digest(config: GenerateConfig, model: TigerConfig) -> str:
+        generation = Generation.of(config, ITEMS, xyz, chain, 0)
+        panel, found = trained(generation, generate_cells(model), plain_fit)
         weights = b"".join(p.detach().numpy().tobytes() for p in panel.parameters())
         return hashlib.sha256(weights + json.dumps(found).encode()).hexdigest()
 
-    quick = QUICK.model_copy(update={"epochs": 1, "batch_size": 256})
-    assert digest(quick) == digest(quick)
-    assert digest(quick) != digest(quick.model_copy(update={field: CHANGES[field]}))
+    before = digest(BRIEF, SMALL)
+    assert before == digest(BRIEF, SMALL)
+    changed = BRIEF.model_copy(update={field: CHANGES[field]}) if field in CHANGES else BRIEF
+    model = SMALL.model_copy(update={field: MODEL[field]}) if field in MODEL else SMALL
+    assert before != digest(changed, model)
 
 
-def test_users_with_one_event_leave_nothing_to_judge(chain: Log) -> None:
-    assert experiment.unusable(build(chain)) is None
-    lonely = build(chain)
-    lonely = type(lonely)(lonely.user[:1], lonely.item[:1], lonely.split[:1], lonely.start[:1])
-    assert "train target" in str(experiment.unusable(lonely))
+def test_every_generator_has_a_configuration_and_reads_known_fields() -> None:
+    for config in GenerateConfig(models=list(GENERATORS)).models:  # each kind by its name
+        assert GENERATORS[config.kind].needs <= set(GenerateBatch._fields)
+
+
+def test_users_with_one_event_or_no_times_leave_nothing_to_judge(xyz: np.ndarray, chain: Log) -> None:
+    lonely = replace(chain, generate_split=np.where(chain.generate_split == 0, -1, chain.generate_split))
+    with pytest.raises(Unusable, match="train target"):
+        Generation.of(QUICK, ITEMS, xyz, lonely, 0)
+    with pytest.raises(Unusable, match="no time stamps"):
+        Generation.of(QUICK, ITEMS, xyz, replace(chain, timed=False), 0)
+
+
+def test_a_catalogue_without_coordinates_has_one_baseline_less(chain: Log) -> None:
+    assert Generation.of(QUICK, ITEMS, None, chain, 0).baselines().keys() == {"popularity", "own_history", "markov"}
 
 
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValidationError, match="multiple of heads"):
-        GenerateConfig(dimension=30, heads=4)
+        GenerateConfig(models=[{"kind": "tiger", "dimension": 30, "heads": 4}])
     with pytest.raises(ValidationError, match="leaves some of 2 workers nothing"):
         RankConfig(batch_size=1)

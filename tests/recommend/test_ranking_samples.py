@@ -3,26 +3,33 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgsid_ray.artifacts import schemas as tables
+from lgsid_ray.artifacts import Interactions
+from lgsid_ray.config.recommend import RankConfig
 from lgsid_ray.errors import InputError
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.geo.distance import EARTH_RADIUS_KM
 from lgsid_ray.recommend import log as logs
 from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN
 from lgsid_ray.recommend.rankers import samples as sampling
 from lgsid_ray.recommend.rankers.baselines import click_rate, scores
+from lgsid_ray.recommend.rankers.batches import RankBatch, RankBatches
+from lgsid_ray.recommend.rankers.experiment import build
 from lgsid_ray.recommend.rankers.negatives import Negatives
+from lgsid_ray.recommend.rankers.registry import RANKERS
 
 ITEMS = 12
 XYZ = np.random.default_rng(0).normal(size=(ITEMS, 3))
 XYZ /= np.linalg.norm(XYZ, axis=1, keepdims=True)
-NEGATIVES = Negatives(XYZ, ratio=4, near=0.5, neighbours=3)
+NEGATIVES = Negatives(ITEMS, XYZ, ratio=4, near=0.5, neighbours=3)
 
 
 def table(users: list, items: list, times: list | None, labels: list | None, splits: list | None) -> pa.Table:
     count = len(users)
-    return tables.conform(
+    return Interactions(StageDir("nowhere")).conform(
         pa.table(
             {
                 "user_id": [f"u{user}" for user in users],
@@ -33,14 +40,12 @@ def table(users: list, items: list, times: list | None, labels: list | None, spl
                 "rank_split": pa.array(splits or [None] * count, pa.string()),
                 "generate_split": pa.array([None] * count, pa.string()),
             }
-        ),
-        tables.INTERACTIONS,
-        "interactions",
+        )
     )
 
 
 def read(*columns: list | None) -> logs.Log:
-    return logs.read(table(*columns))
+    return logs.of(table(*columns))
 
 
 def test_a_log_is_sorted_by_user_then_time_and_knows_its_kind() -> None:
@@ -72,7 +77,7 @@ def test_no_history_holds_the_future_or_a_test_event(events: list[tuple[int, int
     users, items, times, labels = map(list, zip(*events, strict=True))
     log = read(users, items, times, [float(label) for label in labels] if clicks else None, split)
     ratio = 1000 if log.kind == "impressions" else 4  # so that no impression is thinned away
-    samples = sampling.build(log, Negatives(XYZ, ratio, 0.5, 3), None, seed=1)
+    samples = sampling.build(log, Negatives(ITEMS, XYZ, ratio, 0.5, 3), None, seed=1)
     source = np.arange(len(log)) if log.kind == "impressions" else np.repeat(np.arange(len(log)), 5)
     seen = samples.histories(np.arange(len(samples)), 50)
     for row, event in enumerate(source):
@@ -107,9 +112,20 @@ def test_drawn_negatives_are_popular_or_near_and_never_the_positive() -> None:
     assert (drawn != NEGATIVES.draw(positive, last, popular, seed=1)).any()
 
 
+def test_without_coordinates_all_negatives_are_popular() -> None:
+    drawn = Negatives(ITEMS, None, ratio=4, near=0.5, neighbours=3).draw(
+        np.full(500, 5), np.full(500, 7), np.array([0] * 30 + [1] * 10), seed=0
+    )
+    assert drawn.shape == (500, 4)
+    assert set(drawn.ravel().tolist()) == {0, 1}
+    log = read([0, 0, 0], [1, 2, 1], [1, 2, 3], [1, 0, 1], ["train", "train", "test"])
+    samples = sampling.build(log, NEGATIVES, None, seed=0)
+    assert scores(samples, samples.of(TEST), ITEMS, None, 5).keys() == {"popularity", "repeat"}
+
+
 def test_one_item_leaves_no_negative() -> None:
     with pytest.raises(InputError, match="one item"):
-        Negatives(XYZ[:1], 4, 0.5, 3).draw(np.zeros(2, dtype=int), np.zeros(2, dtype=int), np.zeros(2, dtype=int), 0)
+        Negatives(1, XYZ[:1], 4, 0.5, 3).draw(np.zeros(2, dtype=int), np.zeros(2, dtype=int), np.zeros(2, dtype=int), 0)
 
 
 def test_a_visit_becomes_one_positive_and_its_negatives() -> None:
@@ -144,10 +160,55 @@ def test_the_rating_threshold_is_the_training_median_unless_all_would_pass() -> 
 def test_baselines_score_popularity_repeats_and_nearness() -> None:
     log = read([0, 0, 0, 0], [1, 2, 1, 3], [1, 2, 3, 4], [1, 0, 1, 0], ["train", "train", "test", "test"])
     samples = sampling.build(log, NEGATIVES, None, seed=0)
-    found = scores(samples, samples.of(TEST), XYZ, 5)
+    found = scores(samples, samples.of(TEST), ITEMS, XYZ, 5)
     assert found["repeat"].tolist() == [1, 0]
     assert found["nearness"] == pytest.approx([0, -np.linalg.norm(XYZ[1] - XYZ[3])])
     rate = click_rate(samples, ITEMS)
     assert rate[1] == pytest.approx((1 + 10 * 0.5) / 11)
     assert rate[2] == pytest.approx((0 + 10 * 0.5) / 11)
     assert rate[3] == 0.5
+
+
+def batches_of(log: logs.Log, *needs: str, xyz: np.ndarray | None = XYZ, length: int = 3) -> RankBatches:
+    samples = sampling.build(log, NEGATIVES, 3.0 if log.kind == "ratings" else None, seed=0)
+    return RankBatches(samples, xyz, length, frozenset(needs), samples.of(TRAIN), samples.of(TEST))
+
+
+def test_a_batch_holds_the_fields_that_are_needed_and_no_other() -> None:
+    log = read([0, 0, 0, 0], [1, 2, 1, 3], [10, 25, 75, 99], [1, 1, 0, 1], ["train", "train", "train", "test"])
+    batch = batches_of(log, "target", "history", "gap", "km").batch(np.arange(4))
+    assert batch.label is None
+    assert batch.target.tolist() == [1, 2, 1, 3]
+    assert batch.history.tolist() == [[-1, -1, -1], [1, -1, -1], [2, 1, -1], [2, 1, -1]]
+    assert batch.gap.tolist() == [[0, 0, 0], [15, 0, 0], [50, 65, 0], [74, 89, 0]]
+    for row in range(4):
+        for place, item in enumerate(batch.history[row].tolist()):
+            angle = np.arccos(np.clip(XYZ[item] @ XYZ[batch.target[row]], -1, 1)) if item >= 0 else 0.0
+            assert batch.km[row, place].item() == pytest.approx(EARTH_RADIUS_KM * angle, rel=1e-5, abs=0.2)
+    assert batches_of(log, "label").batch(np.arange(4)).label.tolist() == [1, 1, 0, 1]
+
+
+def test_without_times_there_is_no_gap_and_without_coordinates_no_distance() -> None:
+    log = read([0, 0, 0], [1, 2, 3], None, [4, 1, 5], ["train"] * 3)
+    batch = batches_of(log, "history", "gap", "km", xyz=None).batch(np.arange(3))
+    assert (batch.history >= 0).sum() == 6
+    assert not batch.gap.any()
+    assert not batch.km.any()
+
+
+def test_a_longer_history_only_adds_padding() -> None:
+    log = read([0, 0, 0, 1], [1, 2, 1, 3], [10, 25, 75, 99], None, ["train"] * 4)
+    short, long = (batches_of(log, *RankBatch._fields, length=length).batch(np.arange(20)) for length in (3, 7))
+    assert torch.equal(short.target, long.target)
+    for name, empty in (("history", -1), ("gap", 0), ("km", 0)):
+        assert torch.equal(getattr(short, name), getattr(long, name)[:, :3])
+        assert (getattr(long, name)[:, 3:] == empty).all()
+
+
+def test_every_ranker_reads_what_it_declares_and_nothing_else() -> None:
+    log = read([0, 0, 0, 1], [1, 2, 1, 3], [10, 25, 75, 99], None, ["train"] * 4)
+    for config in RankConfig(models=list(RANKERS)).models:  # each kind by its name
+        model = build(config, ITEMS, None)
+        batch = batches_of(log, *model.needs).batch(np.arange(20))
+        assert model(batch).shape == (20,)
+        assert sum(model.losses(batch).values()).isfinite()

@@ -1,4 +1,4 @@
-"""The rank and generate stages on a real local Ray: what they write, what they refuse, and resuming."""
+"""The cells and tables of both families on a real local Ray: what they write, what they refuse, and resuming."""
 
 import os
 import shutil
@@ -13,46 +13,43 @@ import pytest
 import ray.train
 from safetensors.torch import load
 
-from lgsid_ray.artifacts import schemas as tables
+from lgsid_ray.artifacts import Interactions, Items
 from lgsid_ray.config import load as load_config
+from lgsid_ray.config.recommend import DinConfig, GenerateCell, RankCell, TigerConfig
 from lgsid_ray.errors import StorageError
+from lgsid_ray.execution.stage import Cell, Facts
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.recommend import stage
+from lgsid_ray.recommend import training
+from lgsid_ray.recommend.generators import stage as generators
+from lgsid_ray.recommend.rankers import stage as rankers
+from tests.recommend.conftest import write_sids
 
 ITEMS, USERS, EVENTS = 40, 60, 20
 SETTINGS = [
-    "rank.seeds=1",
-    "rank.dimension=8",
-    "rank.hidden=8",
     "rank.history=5",
     "rank.batch_size=128",
     "rank.learning_rate=0.01",
     "rank.trainer.checkpoint_steps=7",
-    "generate.dimension=32",
-    "generate.heads=2",
+    "rank.trainer.max_failures=0",
     "generate.history=3",
     "generate.epochs=12",
     "generate.batch_size=64",
     "generate.learning_rate=0.01",
-    "generate.dropout=0",
 ]
+DIN, TIGER = DinConfig(dimension=8, hidden=8), TigerConfig(dimension=32, heads=2)
+FILES = ["history.json", "metrics.json", "weights.safetensors"]
 
 
-def inputs(folder: Path, times: bool = True, events: bool = True) -> dict[str, StageDir]:
+def inputs(folder: Path, times: bool = True, events: bool = True, places: bool = True) -> dict[str, StageDir]:
     """Visits that walk from item to item, in order of their number, and SIDs."""
     found = {name: StageDir(f"{folder}/{name}").make() for name in ("catalogue", "tokenise")}
     index = np.arange(ITEMS)
-    flags = {f"{level}_filled": [False] * ITEMS for level in ("province", "city", "district")}
-    texts = {
-        name: ["x"] * ITEMS for name in ("name", "brand", "category_1", "category_2", "province", "city", "district")
-    }
-    ids = [f"i{item}" for item in index]
-    place = {"lat": 40 + index / 50, "lon": index / 40, "price": index * 1.0, "split": ["train"] * ITEMS}
-    items = pa.table({"item_index": index, "item_id": ids, **texts, **place, **flags})
-    found["catalogue"].write_table("items/part-00000.parquet", tables.conform(items, tables.ITEMS, "items"))
-    tokens = pa.array(np.column_stack([index // 10, index // 3 % 4]).tolist())
-    sids = pa.table({"item_index": index, "item_id": ids, "tokens": tokens, "collision": index % 3, "sid": ids})
-    found["tokenise"].write_table("sids.parquet", tables.conform(sids, tables.SIDS, "sids"))
+    columns: dict[str, Any] = {field.name: pa.nulls(ITEMS, field.type) for field in Items.schema}
+    columns |= {"item_index": index, "item_id": [f"i{item}" for item in index], "split": ["train"] * ITEMS}
+    if places:
+        columns |= {"lat": 40 + index / 50, "lon": index / 40}
+    Items(found["catalogue"]).write(pa.table(columns), "part-00000.parquet")
+    write_sids(found["tokenise"], np.column_stack([index // 10, index // 3 % 4]), index % 3)
     if events:
         user, step = np.divmod(np.arange(USERS * EVENTS), EVENTS)
         item = (user * 7 + step) % ITEMS
@@ -68,102 +65,175 @@ def inputs(folder: Path, times: bool = True, events: bool = True) -> dict[str, S
                 "generate_split": thirds[np.searchsorted([EVENTS - 2, EVENTS - 1], step, side="right")],
             }
         )
-        name = "interactions/part-00000.parquet"
-        found["catalogue"].write_table(name, tables.conform(log, tables.INTERACTIONS, "interactions"))
+        Interactions(found["catalogue"]).write(log, "part-00000.parquet")
     return found
 
 
-def test_generate_learns_the_walk_and_ends_the_same_when_its_manifest_was_missed(
-    ray_local: None, tmp_path: Path
-) -> None:
+def cells(given: dict[str, StageDir], out: Path, *names: str) -> list[Cell]:
+    """Cells by name; `origin` reads no SIDs."""
+    made = []
+    for name in names:
+        family, _, arm, seed = name.split("/")
+        model = RankCell(model=DIN, seed=int(seed)) if family == "rank" else GenerateCell(model=TIGER, seed=int(seed))
+        read = {"catalogue": given["catalogue"]} if arm == "origin" else given
+        made.append(Cell(name, model, read, StageDir(f"{out}/{name}").make()))
+    return made
+
+
+def by_name(given: dict[str, StageDir], trained: list[Cell]) -> dict[str, StageDir]:
+    return {"catalogue": given["catalogue"]} | {cell.name: cell.out for cell in trained}
+
+
+def written(cell: Cell) -> dict[str, bytes]:
+    return {name: cell.out.read(name) for name in FILES}
+
+
+def test_a_generator_learns_the_walk_and_its_table_stands_beside_trivial_ones(ray_local: None, tmp_path: Path) -> None:
+    given, config = inputs(tmp_path), load_config(None, SETTINGS)
+    [cell] = cells(given, tmp_path, "generate/tiger/hgit/0")
+    [facts] = generators.train(config, [cell])
+    assert facts["test"]["all"]["hit@5"] > 0.8
+    assert cell.out.read_json("history.json")[-1]["epoch"] == 12
+    assert cell.out.members("") == {*FILES, "work"}
     out = StageDir(f"{tmp_path}/generate").make()
-    facts = stage.generate(load_config(None, SETTINGS), inputs(tmp_path), out)
+    told = generators.generate(config, by_name(given, [cell]), out)
     metrics = out.read_json("metrics.json")
-    assert metrics["models"]["tiger"]["test"]["all"]["hit@5"] > 0.8
-    assert (
-        metrics["models"]["tiger"]["test"]["all"]["hit@5"] > metrics["baselines"]["popularity"]["test"]["all"]["hit@5"]
-    )
-    assert facts["tiger/hit@10"] == metrics["models"]["tiger"]["test"]["all"]["hit@10"]
-    assert out.read_json("history.json")[-1]["epoch"] == 12
-    names = ["history.json", "metrics.json", "weights.safetensors"]
-    assert sorted(os.listdir(tmp_path / "generate")) == [*names, "work"]
-    # Killed after the last step and before the manifest: everything to end from must still be there.
-    before = {name: out.read(name) for name in names}
-    assert stage.generate(load_config(None, SETTINGS), inputs(tmp_path), out) == facts
-    assert {name: out.read(name) for name in names} == before
+    test = {name: table["test"]["all"]["hit@5"] for name, table in (metrics["models"] | metrics["baselines"]).items()}
+    assert test["tiger/hgit"] == facts["test"]["all"]["hit@5"] > test["popularity"]
+    assert told["tiger/hgit/hit@10"] == facts["test"]["all"]["hit@10"]
+    assert out.read_json("history.json")[-1].keys() == {"step", "epoch", "tiger/hgit/0/valid"}
+
+
+NAMES = ("rank/din/origin/0", "rank/din/hgit/0", "rank/din/hgit/1")
 
 
 def dies_at(loop: Callable[[dict[str, Any]], None], count: int) -> Callable[[dict[str, Any]], None]:
     """The loop, whose workers are killed before step `count`."""
 
-    def dying(settings: dict[str, Any]) -> None:
+    def dying(task: dict[str, Any]) -> None:
         from lgsid_ray.recommend.fitting import Schedule
 
-        scale = Schedule.scale
+        share = Schedule.share
 
-        def fatal(self: Schedule, step: int) -> float:
+        def fatal(self: Schedule, shuffled: Any, step: int, *where: int) -> Any:
             if step == count:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return scale(self, step)
+            return share(self, shuffled, step, *where)
 
-        Schedule.scale = fatal  # type: ignore[method-assign]
-        loop(settings)
+        Schedule.share = fatal  # type: ignore[method-assign]
+        loop(task)
 
     return dying
 
 
-KILLED = [*SETTINGS, "rank.trainer.max_failures=0"]
-
-
 @pytest.fixture(scope="module")
-def disturbed(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A folder with the inputs, an undisturbed run (`calm`) and one that was killed (`hurt`); the former's facts."""
+def disturbed(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Facts]]:
+    """A folder with inputs, an undisturbed run (`calm`) and one that was killed (`hurt`); the former's facts."""
     folder = tmp_path_factory.mktemp("rank")
-    config, tables_in = load_config(None, KILLED), inputs(folder)
-    calm, hurt = (StageDir(f"{folder}/{name}").make() for name in ("calm", "hurt"))
-    expected = stage.rank(config, tables_in, calm)
+    config, given = load_config(None, SETTINGS), inputs(folder)
+    expected = rankers.train(config, cells(given, folder / "calm", *NAMES))
+    hurt = cells(given, folder / "hurt", *NAMES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "_loop", dies_at(stage._loop, 50))
+        patch.setattr(training, "_loop", dies_at(training._loop, 50))
         with pytest.raises(ray.train.TrainingFailedError):
-            stage.rank(config, tables_in, hurt)
-    assert not hurt.exists("metrics.json")
-    assert hurt.exists("work/train")
+            rankers.train(config, hurt)
+    assert not any(cell.out.exists("metrics.json") for cell in hurt)
+    assert hurt[0].out.exists("work/train")
     return folder, expected
 
 
+def again(folder: Path) -> dict[str, StageDir]:
+    return {name: StageDir(f"{folder}/{name}") for name in ("catalogue", "tokenise")}
+
+
 @pytest.mark.parametrize("torn", [False, True])
-def test_rank_killed_and_started_again_ends_like_an_undisturbed_run(
-    disturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+def test_cells_killed_and_started_again_end_like_undisturbed_ones(
+    disturbed: tuple[Path, list[Facts]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
 ) -> None:
     folder, expected = disturbed
-    calm, hurt = StageDir(f"{folder}/calm"), StageDir(str(shutil.copytree(folder / "hurt", tmp_path / "hurt")))
+    shutil.copytree(folder / "hurt", tmp_path / "hurt")
+    calm, hurt = (cells(again(folder), root, *NAMES) for root in (folder / "calm", tmp_path / "hurt"))
+    home = hurt[0].out
     if torn:
         # Ray writes its list of checkpoints in place: a kill may leave half of it.
-        Path(hurt.path("work/train/checkpoint_manager_snapshot.json")).write_text('{"latest_')
+        Path(home.path("work/train/checkpoint_manager_snapshot.json")).write_text('{"latest_')
     else:
-        monkeypatch.setattr(stage, "_loop", dies_at(stage._loop, 0))  # it must not begin anew
-    tables_in = {name: StageDir(f"{folder}/{name}") for name in ("catalogue", "tokenise")}
-    assert stage.rank(load_config(None, KILLED), tables_in, hurt) == expected
-    assert expected["din/lgsid/auc"] > 0.5
-    for name in ("metrics.json", "history.json"):
-        assert hurt.read_json(name) == calm.read_json(name)
-    assert hurt.read(stage.WEIGHTS) == calm.read(stage.WEIGHTS)
-    assert load(calm.read(stage.WEIGHTS)).keys() >= {"members.din/lgsid/0.items.by_level.1.weight"}
+        # The folders are others than those of the killed call: without this they would be other cells.
+        monkeypatch.setattr(training, "_loop", dies_at(training._loop, 0))  # it must not begin anew
+    home.write_json("work/cells.json", [cell.out.uri for cell in hurt])
+    assert rankers.train(load_config(None, SETTINGS), hurt) == expected
+    assert [written(cell) for cell in hurt] == [written(cell) for cell in calm]
+    assert expected[1]["test"]["auc"] > 0.5
 
 
-def test_without_what_they_need_the_stages_say_so_and_end(tmp_path: Path) -> None:
+def test_a_kill_between_publications_trains_nothing_again(
+    disturbed: tuple[Path, list[Facts]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, expected = disturbed
+    shutil.copytree(folder / "calm", tmp_path / "calm")
+    trained = cells(again(folder), tmp_path / "calm", *NAMES)
+    trained[0].out.write_json("work/cells.json", [cell.out.uri for cell in trained])
+    whole = [written(cell) for cell in trained]
+    for name in FILES:
+        trained[2].out.remove(name)
+    before = os.stat(trained[1].out.path("weights.safetensors")).st_mtime_ns
+    monkeypatch.setattr(training, "_loop", dies_at(training._loop, 0))
+    assert rankers.train(load_config(None, SETTINGS), trained) == expected
+    assert [written(cell) for cell in trained] == whole
+    assert os.stat(trained[1].out.path("weights.safetensors")).st_mtime_ns == before
+
+
+def test_an_added_cell_trains_alone_and_learns_what_it_would_beside_others(
+    disturbed: tuple[Path, list[Facts]], tmp_path: Path
+) -> None:
+    folder, expected = disturbed
+    calm = cells(again(folder), folder / "calm", *NAMES)
+    before = [written(cell) for cell in calm[:2]]
+    [added] = cells(again(folder), tmp_path, NAMES[2])
+    config = load_config(None, SETTINGS)
+    [facts] = rankers.train(config, [added])
+    assert facts["best_epoch"] == expected[2]["best_epoch"]
+    one, beside = (load(cell.out.read("weights.safetensors")) for cell in (added, calm[2]))
+    assert one.keys() == beside.keys() >= {"items.by_level.1.weight", "attention.activation.mean"}
+    for name, weight in one.items():
+        np.testing.assert_allclose(weight, beside[name], atol=1e-6, err_msg=name)
+    assert rankers.train(config, [*calm[:2], added])[2] == facts  # all stand whole: nothing is trained
+    assert [written(cell) for cell in calm[:2]] == before
+    out = StageDir(f"{tmp_path}/rank").make()
+    rankers.rank(config, by_name(again(folder), [*calm[:2], added]), out)
+    found = out.read_json("metrics.json")
+    assert found["models"]["din/hgit"]["test"]["seeds"] == [expected[1]["test"], facts["test"]]
+    gain = found["gain"]["din/hgit"]["test"]["mean"]["auc"]
+    assert gain == pytest.approx(expected[1]["test"]["auc"] - expected[0]["test"]["auc"])
+    curve = out.read_json("history.json")
+    assert {"step", "din/origin/0/click", "din/hgit/0/click", "din/hgit/1/click"} == set(curve[0])
+
+
+def test_without_what_they_need_cells_and_tables_say_so_and_end(tmp_path: Path) -> None:
     config = load_config(None, SETTINGS)
     silent = inputs(tmp_path / "silent", events=False)
     timeless = inputs(tmp_path / "timeless", times=False)
-    for name, function, given, reason in (
-        ("a", stage.rank, silent, "no interactions"),
-        ("b", stage.generate, silent, "no interactions"),
-        ("c", stage.generate, timeless, "no time stamps"),
+    for name, train, tabulate, given, reason in (
+        ("rank/din/hgit/0", rankers.train, rankers.rank, silent, "no interactions"),
+        ("generate/tiger/hgit/0", generators.train, generators.generate, silent, "no interactions"),
+        ("generate/tiger/hgit/1", generators.train, generators.generate, timeless, "no time stamps"),
     ):
-        out = StageDir(f"{tmp_path}/{name}").make()
-        assert reason in function(config, given, out)["skipped"]
-        assert reason in out.read_json("metrics.json")["skipped"]
-        assert out.read_json("history.json") == []
+        made = cells(given, tmp_path, name)
+        out = StageDir(f"{tmp_path}/table/{name}").make()
+        for told, folder in ((train(config, made)[0], made[0].out), (tabulate(config, by_name(given, made), out), out)):
+            assert reason in told["skipped"]
+            assert folder.read_json("metrics.json") == told
+            assert folder.read_json("history.json") == []
+
+
+def test_a_catalogue_without_coordinates_has_its_tables_too(ray_local: None, tmp_path: Path) -> None:
+    config = load_config(None, [*SETTINGS, "rank.epochs=1"])
+    given = inputs(tmp_path, places=False)
+    made = cells(given, tmp_path, "rank/din/hgit/0")
+    out = StageDir(f"{tmp_path}/table").make()
+    assert 0 < rankers.train(config, made)[0]["test"]["auc"] < 1
+    assert "popularity/auc" in rankers.rank(config, by_name(given, made), out)
+    assert out.read_json("metrics.json")["baselines"].keys() == {"popularity", "repeat"}
 
 
 def test_sids_that_do_not_fit_the_catalogue_are_refused(tmp_path: Path) -> None:
@@ -171,4 +241,4 @@ def test_sids_that_do_not_fit_the_catalogue_are_refused(tmp_path: Path) -> None:
     sids = given["tokenise"].read_table("sids.parquet")
     given["tokenise"].write_table("sids.parquet", sids.slice(1))
     with pytest.raises(StorageError, match="39 SIDs"):
-        stage.rank(load_config(None, SETTINGS), given, StageDir(f"{tmp_path}/rank").make())
+        rankers.train(load_config(None, SETTINGS), cells(given, tmp_path, "rank/din/hgit/0"))

@@ -12,26 +12,27 @@ NEAR = 100
 """Near-and-popular ranks so many nearest items of the last visited one."""
 
 
-def recommend(sequences: Sequences, positions: Int64, xyz: Float64, length: int) -> dict[str, Int64]:
+def recommend(sequences: Sequences, positions: Int64, items: int, xyz: Float64 | None, length: int) -> dict[str, Int64]:
     """Lists of every baseline for the same targets over the whole catalogue, by name; (q, length) item_index.
 
     Popularity and transitions count training events only; own history is all that precedes the target. A list that
     a baseline cannot fill goes on with the most popular items.
 
     Args:
-        xyz: (n, 3) unit-sphere points of the items.
+        xyz: (items, 3) unit-sphere points of the items; without them near-and-popular is left out.
     """
     seen, source, target = sequences.training()
-    popular = np.bincount(seen, minlength=len(xyz))
+    popular = np.bincount(seen, minlength=items)
     last = sequences.item[positions - 1]
-    order = np.lexsort((np.arange(len(xyz)), -popular))
+    order = np.lexsort((np.arange(items), -popular))
     own = [_own(sequences, int(position), length) for position in positions]
     found = {
         "popularity": np.tile(order[:length], (len(positions), 1)),
         "own_history": _filled(own, order, length),
         "markov": _filled(_markov(source, target, last, popular, length), order, length),
-        "near_and_popular": _filled(list(_near(xyz, last, popular, length)), order, length),
     }
+    if xyz is not None:
+        found["near_and_popular"] = _filled(list(_near(xyz, last, popular, length)), order, length)
     return {name: _pad(lists, length) for name, lists in found.items()}
 
 

@@ -1,48 +1,51 @@
 """Beam search over SIDs that follows the trie, so that every result is an item of the catalogue."""
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
 
 from lgsid_ray.arrays import Bool, Float32, Int64
+from lgsid_ray.recommend.generators.batches import GenerateBatch
 from lgsid_ray.recommend.generators.registry import Generator
 from lgsid_ray.recommend.generators.trie import Trie
 
+BEGIN = -1
+"""The token before the first."""
+
 
 @torch.no_grad()
-def search(model: Generator, history: Tensor, trie: Trie, beams: int) -> tuple[Int64, Float32]:
+def search(model: Generator[Any], batch: GenerateBatch, trie: Trie, beams: int) -> tuple[Int64, Float32]:
     """The likeliest items after each history, all histories and beams at once.
 
     A beam's score is the sum of its tokens' log-probabilities, not renormalised over the trie's children: with as
     many beams as items the scores are exactly `log p(SID)`.
 
     Args:
-        history: (b, t) item_index, latest first, -1 for padding.
         trie: of the same tokens as the model's, unique per item.
 
     Returns:
         (b, beams) item_index, best first, -1 where the catalogue has fewer items, and (b, beams) scores.
     """
-    memory, mask = model.encode(history)
-    batch = len(history)
-    score = torch.full((batch, beams), -torch.inf, device=history.device)
+    state, (size, device) = model.start(batch), (len(batch.history), batch.history.device)
+    score = torch.full((size, beams), -torch.inf, device=device)
     score[:, 0] = 0.0
-    prefix = history.new_zeros((batch, beams, 0))
-    states = np.full((batch, beams), trie.root)
+    token = torch.full((size, beams), BEGIN, device=device)
+    states = np.full((size, beams), trie.root)
     for _ in range(model.levels):
-        ahead = model.log_probabilities(memory, mask, prefix)
+        logits, state = model.advance(state, token)
+        ahead = F.log_softmax(logits, dim=-1)
         live = torch.isfinite(score).cpu().numpy()
-        allowed = torch.from_numpy(_allowed(trie, states, live, ahead.shape[-1])).to(history.device)
+        allowed = torch.from_numpy(_allowed(trie, states, live, ahead.shape[-1])).to(device)
         total = (score.unsqueeze(-1) + ahead).masked_fill(~allowed, -torch.inf)
         score, flat = total.flatten(1).topk(beams, dim=1)
         parent, token = flat // ahead.shape[-1], flat % ahead.shape[-1]
-        prefix = torch.cat(
-            [prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, prefix.shape[-1])), token[..., None]], -1
-        )
+        state = state.take(parent)
         live = torch.isfinite(score).cpu().numpy()
         states = np.take_along_axis(states, parent.cpu().numpy(), axis=1)
         states[live] = trie.step(states[live], token.cpu().numpy()[live])
-    items = np.full((batch, beams), -1)
+    items = np.full((size, beams), -1)
     items[live] = trie.items(states[live])
     return items, score.cpu().numpy()
 

@@ -1,33 +1,46 @@
-"""The generators by name: where the next one joins."""
+"""The generators by kind: where the next one joins."""
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lgsid_ray.arrays import Int64
-from lgsid_ray.config.recommend import GenerateConfig
+from lgsid_ray.recommend.generators.batches import GenerateBatch
 from lgsid_ray.recommend.generators.tiger import Tiger
+from lgsid_ray.recommend.panel import Losses
 
 
-class Generator(Protocol):
-    """What the training loop and the beam search ask of a generator, an `nn.Module`."""
+class State(Protocol):
+    """What a generator remembers of the histories and of the tokens written so far."""
 
+    def take(self, parent: Tensor) -> Self:
+        """Go on from some of the beams: (b, k) places among the beams of each history."""
+
+
+_State = TypeVar("_State")
+
+
+class Generator(Protocol[_State]):
+    """What training and beam search ask of a generator, an `nn.Module`; `_State` is its `State`."""
+
+    needs: ClassVar[frozenset[str]]
+    """The fields of `GenerateBatch` that it reads."""
     levels: int
+    """Tokens of an SID."""
 
-    def loss(self, history: Tensor, target: Tensor) -> Tensor:
-        """Scalar to minimise; (b, t) item_index, latest first, -1 for padding, and (b,) item_index."""
+    def __init__(self, tokens: Int64, history: int, config: Any) -> None:
+        """Args: `tokens`: (n, L), unique per row; `history`: longest; `config`: its own kind of `generate.models`."""
 
-    def encode(self, history: Tensor) -> tuple[Tensor, Tensor]:
-        """What every decoding step looks at: a memory and its mask."""
+    def losses(self, batch: GenerateBatch) -> Losses:
+        """What it minimises, auxiliary parts by name."""
 
-    def log_probabilities(self, memory: Tensor, mask: Tensor, prefix: Tensor) -> Tensor:
-        """(b, k, l) tokens → (b, k, size of level l), of the token behind each prefix."""
+    def start(self, batch: GenerateBatch) -> _State:
+        """Before anything is written."""
+
+    def advance(self, state: _State, token: Tensor) -> tuple[Tensor, _State]:
+        """Write (b, k) tokens, the first BEGIN everywhere → (b, k, size of the next level) logits of what follows."""
 
 
-GENERATORS: Mapping[str, Callable[[Int64, GenerateConfig], nn.Module]] = {
-    "tiger": lambda tokens, config: Tiger(
-        tokens, config.dimension, config.layers, config.heads, config.history, config.dropout
-    ),
-}
-"""How to build each `generate.models` entry from the items' tokens; the module is a `Generator`."""
+GENERATORS: Mapping[str, type[Generator[Any]]] = {"tiger": Tiger}
+"""`kind` of a `generate.models` entry → its class."""

@@ -1,11 +1,17 @@
 """TIGER (Rajput et al., NeurIPS 2023): an encoder-decoder transformer that writes the next SID token by token."""
 
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgsid_ray.arrays import Int64
+from lgsid_ray.config.recommend import TigerConfig
+from lgsid_ray.recommend.generators.batches import GenerateBatch
+from lgsid_ray.recommend.panel import Losses
 
 
 class Attention(nn.Module):
@@ -65,6 +71,22 @@ class DecoderBlock(nn.Module):
         return x + self.dropout(self.feed(x))
 
 
+@dataclass(frozen=True)
+class Written:
+    """The encoded histories, (b, s, d) with their (b, s) bool mask, and what was written: prefixes are short, so they
+    are decoded anew at every level."""
+
+    memory: Tensor
+    mask: Tensor
+    rows: Tensor
+    """(b, k, l) rows of the token table, the beginning first."""
+
+    def take(self, parent: Tensor) -> "Written":
+        """Go on from some of the beams: (b, k) places among the beams of each history."""
+        chosen = parent.unsqueeze(-1).expand(-1, -1, self.rows.shape[-1])
+        return replace(self, rows=self.rows.gather(1, chosen))
+
+
 class Tiger(nn.Module):
     """p(SID of the next item | SIDs of the history), one vocabulary per level.
 
@@ -73,11 +95,13 @@ class Tiger(nn.Module):
         history: longest history in items; the encoder sees L tokens for each.
     """
 
+    needs: ClassVar = frozenset({"history", "target"})
     tokens: Tensor
     offsets: Tensor
 
-    def __init__(self, tokens: Int64, dimension: int, layers: int, heads: int, history: int, dropout: float) -> None:
+    def __init__(self, tokens: Int64, history: int, config: TigerConfig) -> None:
         super().__init__()
+        dimension, layers, heads, dropout = config.dimension, config.layers, config.heads, config.dropout
         self.sizes = [int(level.max()) + 1 for level in tokens.T]
         self.levels = len(self.sizes)
         self.starts = np.cumsum([0, *self.sizes]).tolist()
@@ -94,40 +118,43 @@ class Tiger(nn.Module):
         self.output = nn.Linear(dimension, self.starts[-1])
         self.dropout = nn.Dropout(dropout)
 
-    def encode(self, history: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, t) item_index, latest first, -1 for padding → (b, t·L, d) memory and its (b, t·L) bool mask."""
-        length = int((history >= 0).sum(dim=1).max())  # nothing is learned from columns of padding
-        history = history[:, :length]
+    def losses(self, batch: GenerateBatch) -> Losses:
+        """`token`: mean over the batch of `−log p(SID of target | history)`, in nats per token."""
+        state = self.start(batch)
+        wanted = self.tokens[batch.target]
+        begin = wanted.new_full((len(wanted), 1), self.starts[-1])
+        rows = torch.cat([begin, wanted[:, :-1] + self.offsets[:-1]], dim=-1)
+        hidden = self._decoded(replace(state, rows=rows.unsqueeze(1)))[:, 0]
+        parts = [
+            F.cross_entropy(self._logits(hidden[:, level], level), wanted[:, level]) for level in range(self.levels)
+        ]
+        return {"token": torch.stack(parts).mean()}
+
+    def start(self, batch: GenerateBatch) -> Written:
+        """Encode the histories; nothing is written yet."""
+        length = int((batch.history >= 0).sum(dim=1).max())  # nothing is learned from columns of padding
+        history = batch.history[:, :length]
         mask = (history >= 0).repeat_interleave(self.levels, dim=1)
         token = self.tokens[history.clamp(min=0)] + self.offsets
         x = self.token(token) + self.level.weight + self.recency.weight[:length].unsqueeze(1)
         x = self.dropout(x.flatten(1, 2))
         for block in self.encoder:
             x = block(x, mask)
-        return self.encoder_norm(x), mask
+        return Written(self.encoder_norm(x), mask, history.new_zeros((len(history), 1, 0)))
 
-    def log_probabilities(self, memory: Tensor, mask: Tensor, prefix: Tensor) -> Tensor:
-        """Of the token behind each prefix: (b, k, l) tokens, l < L → (b, k, size of level l)."""
-        last = self._decoded(memory, mask, prefix)[:, :, -1]
-        return F.log_softmax(self._logits(last, prefix.shape[-1]), dim=-1)
+    def advance(self, state: Written, token: Tensor) -> tuple[Tensor, Written]:
+        """Write (b, k) tokens, the first BEGIN everywhere → (b, k, size of the next level) logits."""
+        level = state.rows.shape[-1]
+        row = token + self.offsets[level - 1] if level else torch.full_like(token, self.starts[-1])
+        before = state.rows.expand(-1, token.shape[1], -1)
+        state = replace(state, rows=torch.cat([before, row.unsqueeze(-1)], dim=-1))
+        return self._logits(self._decoded(state)[:, :, -1], level), state
 
-    def loss(self, history: Tensor, target: Tensor) -> Tensor:
-        """Mean over the batch of `−log p(SID of target | history)`, in nats per token."""
-        memory, mask = self.encode(history)
-        wanted = self.tokens[target]
-        hidden = self._decoded(memory, mask, wanted[:, None, :-1])[:, 0]
-        parts = [
-            F.cross_entropy(self._logits(hidden[:, level], level), wanted[:, level]) for level in range(self.levels)
-        ]
-        return torch.stack(parts).mean()
-
-    def _decoded(self, memory: Tensor, mask: Tensor, prefix: Tensor) -> Tensor:
-        """(b, k, l) tokens → (b, k, l + 1, d): what follows the start, and each of the tokens."""
-        begin = prefix.new_full((*prefix.shape[:2], 1), self.starts[-1])
-        token = torch.cat([begin, prefix + self.offsets[: prefix.shape[-1]]], dim=-1)
-        x = self.dropout(self.token(token) + self.level.weight[: token.shape[-1]])
+    def _decoded(self, state: Written) -> Tensor:
+        """(b, k, l, d): what follows each of the state's rows."""
+        x = self.dropout(self.token(state.rows) + self.level.weight[: state.rows.shape[-1]])
         for block in self.decoder:
-            x = block(x, memory, mask)
+            x = block(x, state.memory, state.mask)
         normed: Tensor = self.decoder_norm(x)
         return normed
 

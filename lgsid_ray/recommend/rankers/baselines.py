@@ -9,21 +9,23 @@ from lgsid_ray.recommend.rankers.samples import Samples
 _PRIOR = 10.0  # pseudo-samples at the overall rate behind every item's click rate
 
 
-def scores(samples: Samples, rows: Int64, xyz: Float64, length: int) -> dict[str, Float64]:
+def scores(samples: Samples, rows: Int64, items: int, xyz: Float64 | None, length: int) -> dict[str, Float64]:
     """Scores of each baseline for `rows`, (b,) each, larger meaning likelier.
 
     popularity: the item's smoothed click rate in training, a probability. repeat: how often the target stands in the
-    latest `length` of the history. nearness: the target's negative chord to the nearest item of the history.
+    latest `length` of the history. nearness: the target's negative chord to the nearest item of the history; left out
+    without coordinates.
 
     Args:
-        xyz: (n, 3) unit-sphere points of the items.
+        xyz: (items, 3) unit-sphere points of the items.
     """
-    rate = click_rate(samples, len(xyz))
     history, target = samples.histories(rows, length), samples.item[rows]
     repeat = (history == target[:, None]).sum(axis=1)
-    chord = np.linalg.norm(xyz[history] - xyz[target][:, None], axis=-1)
-    nearest = np.where(history >= 0, chord, 2.0).min(axis=1)
-    return {"popularity": rate[target], "repeat": repeat.astype(np.float64), "nearness": -nearest}
+    found = {"popularity": click_rate(samples, items)[target], "repeat": repeat.astype(np.float64)}
+    if xyz is not None:
+        chord = np.linalg.norm(xyz[history] - xyz[target][:, None], axis=-1)
+        found["nearness"] = -np.where(history >= 0, chord, 2.0).min(axis=1)
+    return found
 
 
 def click_rate(samples: Samples, items: int) -> Float64:

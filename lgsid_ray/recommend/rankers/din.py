@@ -1,9 +1,14 @@
 """DIN, the Deep Interest Network (Zhou et al., KDD 2018): target attention over the history, with Dice."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lgsid_ray.config.recommend import DinConfig
+from lgsid_ray.recommend.panel import Losses
+from lgsid_ray.recommend.rankers.batches import RankBatch
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 
 
@@ -64,8 +69,11 @@ class TargetAttention(nn.Module):
 class Din(nn.Module):
     """The click logit of a target given a history."""
 
-    def __init__(self, items: ItemEmbedding, hidden: int) -> None:
+    needs: ClassVar = frozenset({"target", "history", "label"})
+
+    def __init__(self, items: ItemEmbedding, config: DinConfig) -> None:
         super().__init__()
+        hidden = config.hidden
         self.items = items
         self.attention = TargetAttention(items.width, hidden)
         self.first = nn.Linear(2 * items.width, 2 * hidden)
@@ -74,15 +82,15 @@ class Din(nn.Module):
         self.second_activation = Dice(hidden)
         self.last = nn.Linear(hidden, 1)
 
-    def forward(self, target: Tensor, history: Tensor) -> Tensor:
-        """(b,) item_index and (b, t) item_index with -1 for padding → (b,) logits."""
-        valid = history >= 0
-        wanted = self.items(target)
-        interest = self.attention(wanted, self.items(history.clamp(min=0)), valid)
+    def forward(self, batch: RankBatch) -> Tensor:
+        """(b,) logits."""
+        valid = batch.history >= 0
+        wanted = self.items(batch.target)
+        interest = self.attention(wanted, self.items(batch.history.clamp(min=0)), valid)
         hidden = self.first_activation(self.first(torch.cat([interest, wanted], dim=-1)))
         logit: Tensor = self.last(self.second_activation(self.second(hidden))).squeeze(-1)
         return logit
 
-    def loss(self, target: Tensor, history: Tensor, label: Tensor) -> Tensor:
-        """Mean binary cross-entropy in nats."""
-        return F.binary_cross_entropy_with_logits(self(target, history), label)
+    def losses(self, batch: RankBatch) -> Losses:
+        """`click`: mean binary cross-entropy in nats."""
+        return {"click": F.binary_cross_entropy_with_logits(self(batch), batch.label)}

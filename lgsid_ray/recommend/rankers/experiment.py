@@ -1,26 +1,122 @@
 """The ranking experiment: which samples, which models with and without SIDs, and how they are judged."""
 
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from lgsid_ray.config.recommend import RankConfig
-from lgsid_ray.recommend.batches import RankBatches
-from lgsid_ray.recommend.inputs import Items
-from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log
-from lgsid_ray.recommend.panel import Panel
+from lgsid_ray.arrays import Bool, Float64, Int64
+from lgsid_ray.artifacts import Items, Sids
+from lgsid_ray.config.recommend import RankConfig, Ranker
+from lgsid_ray.execution.stage import Cell
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.recommend import log as logs
+from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
 from lgsid_ray.recommend.rankers import baselines
 from lgsid_ray.recommend.rankers import samples as sampling
+from lgsid_ray.recommend.rankers.batches import RankBatches
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 from lgsid_ray.recommend.rankers.negatives import Negatives
 from lgsid_ray.recommend.rankers.registry import RANKERS
 from lgsid_ray.recommend.rankers.samples import Samples
-from lgsid_ray.recommend.rankers.scoring import figures, probabilities, spread
+from lgsid_ray.recommend.rankers.scoring import figures, probabilities
+from lgsid_ray.recommend.summary import Figures
 
-ARMS = ("origin", "lgsid")
-"""Without SIDs, and with them; nothing else differs."""
+
+@dataclass(frozen=True)
+class Ranking:
+    """The samples of a log, the same for every cell, and the catalogue they speak of."""
+
+    config: RankConfig
+    items: int
+    xyz: Float64 | None
+    """(items, 3) unit-sphere points of the items; None without coordinates."""
+    log: Log
+    samples: Samples
+
+    @classmethod
+    def read(cls, config: RankConfig, catalogue: StageDir, seed: int) -> "Ranking":
+        """From the catalogue stage, some 100 bytes a sample.
+
+        Raises:
+            Unusable: there is nothing to learn or to judge.
+        """
+        table = Items(catalogue)
+        return cls.of(config, table.count(), table.xyz(), logs.read(catalogue), seed)
+
+    @classmethod
+    def of(cls, config: RankConfig, items: int, xyz: Float64 | None, log: Log, seed: int) -> "Ranking":
+        """From a log; drawn negatives included."""
+        negatives = Negatives(items, xyz, config.negatives, config.near, config.neighbours)
+        samples = sampling.build(log, negatives, threshold(config, log), seed)
+        for split in (TRAIN, VALID, TEST):
+            labels = samples.label[samples.of(split)]
+            if len(labels) == 0 or labels.min() == labels.max():
+                raise Unusable(
+                    f"the {SPLITS[split]} split needs positives and negatives, it has {len(labels)} samples of one kind"
+                )
+        return cls(config, items, xyz, log, samples)
+
+    def members(self, cells: Sequence[Cell]) -> Mapping[str, Callable[[], nn.Module]]:
+        """How to build each cell's model: without SIDs where it reads no tokeniser."""
+        folders = {cell.name: cell.inputs.get("tokenise") for cell in cells}
+        tokens = {folder: Sids(folder).tokens(self.items) if folder else None for folder in set(folders.values())}
+        return {
+            cell.name: partial(build, cell.settings.model, self.items, tokens[folders[cell.name]]) for cell in cells
+        }
+
+    def batches(self, cells: Sequence[Cell]) -> RankBatches:
+        """With what any of the cells' models needs."""
+        needs = frozenset().union(*(RANKERS[cell.settings.model.kind].needs for cell in cells))
+        train, valid = self.samples.of(TRAIN), self.samples.of(VALID)
+        return RankBatches(self.samples, self.xyz, self.config.history, needs, train, valid)
+
+    def judge(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
+        """Figures of the cell's trained model on valid and test."""
+        batches = self.batches([cell])
+        return {
+            SPLITS[split]: self._figures(split, probabilities(model, batches, self.samples.of(split)), calibrated=True)
+            for split in (VALID, TEST)
+        }
+
+    def baselines(self) -> dict[str, dict[str, Figures]]:
+        """Figures of the trivial rankers on valid and test, by name."""
+        found: dict[str, dict[str, Figures]] = {}
+        for split in (VALID, TEST):
+            rows = self.samples.of(split)
+            scores = baselines.scores(self.samples, rows, self.items, self.xyz, self.config.history)
+            for name, score in scores.items():
+                figures = self._figures(split, score, calibrated=name == "popularity")
+                found.setdefault(name, {})[SPLITS[split]] = figures
+        return found
+
+    @cached_property
+    def cold(self) -> Bool:
+        """(items,) which have at most `config.cold` positive training samples."""
+        train = self.samples.of(TRAIN)
+        clicks = np.bincount(self.samples.item[train], weights=self.samples.label[train], minlength=self.items)
+        return clicks <= self.config.cold
+
+    def describe(self) -> dict[str, Any]:
+        """What the log is and how its samples came about."""
+        samples, kind = self.samples, self.log.kind
+        drawn = "drawn: popular and near" if self.xyz is not None else "drawn: popular"
+        return {
+            "kind": kind,
+            "timed": self.log.timed,
+            "samples": {SPLITS[split]: len(samples.of(split)) for split in (TRAIN, VALID, TEST)},
+            "positive_share": float(samples.label.mean()),
+            "rating_threshold": threshold(self.config, self.log),
+            "negatives": {"impressions": "logged, thinned", "visits": drawn, "ratings": "low ratings"}[kind],
+            "cold_items": int(self.cold.sum()),
+            "cold_test_samples": int(self.cold[samples.item[samples.of(TEST)]].sum()),
+        }
+
+    def _figures(self, split: int, score: Float64, calibrated: bool) -> Figures:
+        return figures(self.samples, self.samples.of(split), score, self.cold, calibrated)
 
 
 def threshold(config: RankConfig, log: Log) -> float | None:
@@ -30,98 +126,7 @@ def threshold(config: RankConfig, log: Log) -> float | None:
     return sampling.rating_threshold(log) if config.rating_threshold is None else config.rating_threshold
 
 
-def samples(config: RankConfig, items: Items, log: Log, seed: int) -> Samples:
-    """The log's ranking samples, drawn negatives included."""
-    negatives = Negatives(items.xyz, config.negatives, config.near, config.neighbours)
-    return sampling.build(log, negatives, threshold(config, log), seed)
-
-
-def unusable(samples: Samples) -> str | None:
-    """Why there is nothing to learn or to judge, or None."""
-    for split in (TRAIN, VALID, TEST):
-        labels = samples.label[samples.of(split)]
-        if len(labels) == 0 or labels.min() == labels.max():
-            return f"the {SPLITS[split]} split needs positives and negatives, it has {len(labels)} samples of one kind"
-    return None
-
-
-def panel(config: RankConfig, items: Items, seed: int) -> Panel:
-    """Every model × arm × seed; a member's name is `model/arm/k`."""
-    members, seeds = {}, {}
-    for model in config.models:
-        for arm in ARMS:
-            for k in range(config.seeds):
-                members[f"{model}/{arm}/{k}"] = partial(_build, config, items, model, arm)
-                seeds[f"{model}/{arm}/{k}"] = seed * config.seeds + k
-    return Panel(members, seeds)
-
-
-def batches(config: RankConfig, samples: Samples) -> RankBatches:
-    """What the training loop draws on."""
-    return RankBatches(samples, config.history, samples.of(TRAIN), samples.of(VALID))
-
-
-def judge(config: RankConfig, items: Items, log: Log, samples: Samples, panel: Panel) -> dict[str, Any]:
-    """The table of figures on valid and test: every model and arm over its seeds, and the trivial baselines."""
-    train = samples.of(TRAIN)
-    clicks = np.bincount(samples.item[train], weights=samples.label[train], minlength=len(items.xyz))
-    cold = clicks <= config.cold
-    result: dict[str, Any] = {"log": describe(config, log, samples, cold), "models": {}, "baselines": {}, "gain": {}}
-    for split in (VALID, TEST):
-        rows, name = samples.of(split), SPLITS[split]
-        for model in config.models:
-            runs = {}
-            for arm in ARMS:
-                members = [panel.members[f"{model}/{arm}/{k}"] for k in range(config.seeds)]
-                scored = [probabilities(member, samples, rows, config.history) for member in members]
-                runs[arm] = [figures(samples, rows, score, cold, calibrated=True) for score in scored]
-                summary = spread(runs[arm]) | {"seeds": runs[arm]}
-                result["models"].setdefault(f"{model}/{arm}", {})[name] = summary
-            gains = [_gain(*pair) for pair in zip(*runs.values(), strict=True)]
-            result["gain"].setdefault(model, {})[name] = spread(gains) | {"seeds": gains}
-        for baseline, score in baselines.scores(samples, rows, items.xyz, config.history).items():
-            found = figures(samples, rows, score, cold, calibrated=baseline == "popularity")
-            result["baselines"].setdefault(baseline, {})[name] = found
-    result["facts"] = _facts(result)
-    return result
-
-
-def describe(config: RankConfig, log: Log, samples: Samples, cold: np.ndarray) -> dict[str, Any]:
-    """What the log is and how its samples came about."""
-    counts = {SPLITS[split]: len(samples.of(split)) for split in (TRAIN, VALID, TEST)}
-    return {
-        "kind": log.kind,
-        "timed": log.timed,
-        "samples": counts,
-        "positive_share": float(samples.label.mean()),
-        "rating_threshold": threshold(config, log),
-        "negatives": {"impressions": "logged, thinned", "visits": "drawn: popular and near", "ratings": "low ratings"}[
-            log.kind
-        ],
-        "cold_items": int(cold.sum()),
-        "cold_test_samples": int(cold[samples.item[samples.of(TEST)]].sum()),
-    }
-
-
-def _build(config: RankConfig, items: Items, model: str, arm: str) -> nn.Module:
-    tokens = items.tokens if arm == "lgsid" else None
-    return RANKERS[model](ItemEmbedding(len(items.xyz), config.dimension, tokens), config)
-
-
-def _gain(origin: dict[str, float | None], lgsid: dict[str, float | None]) -> dict[str, float | None]:
-    """LGSID less Origin, of one seed."""
-    gain: dict[str, float | None] = {}
-    for name, before in origin.items():
-        after = lgsid[name]
-        gain[name] = None if before is None or after is None else after - before
-    return gain
-
-
-def _facts(result: dict[str, Any]) -> dict[str, Any]:
-    """The key figures for the manifest."""
-    facts: dict[str, Any] = {"log": result["log"]["kind"], "samples": result["log"]["samples"]}
-    for name, splits in result["models"].items():
-        facts[f"{name}/auc"] = splits["test"]["mean"]["auc"]
-    for name, splits in result["baselines"].items():
-        facts[f"{name}/auc"] = splits["test"]["auc"]
-    return facts
+def build(model: Ranker, items: int, tokens: Int64 | None) -> nn.Module:
+    """A ranker of its kind on `items` items, whose SIDs (items, L) it sees if they are given."""
+    ranker: Any = RANKERS[model.kind](ItemEmbedding(items, model.dimension, tokens), model)
+    return ranker

@@ -18,8 +18,10 @@ class Negatives:
     certain sign of a positive.
     """
 
-    xyz: Float64
-    """(n, 3) unit-sphere points of the items."""
+    items: int
+    """Size of the catalogue."""
+    xyz: Float64 | None
+    """(n, 3) unit-sphere points of the items; without them no negative is drawn near."""
     ratio: int
     """Negatives per positive."""
     near: float
@@ -37,16 +39,17 @@ class Negatives:
         Raises:
             InputError: there is only one item, so nothing can stand against it.
         """
-        if len(self.xyz) < 2:
+        if self.items < 2:
             raise InputError("the catalogue has one item; negatives need at least two (set rank.enabled=false)")
         events = np.arange(len(positive))
-        near = round(self.near * self.ratio)
+        near = round(self.near * self.ratio) if self.xyz is not None else 0
         columns = [self._popular(positive, popular, events, k, seed) for k in range(self.ratio - near)]
-        columns += self._near(positive, last, near, seed)
+        if self.xyz is not None and near:
+            columns += self._near(self.xyz, positive, last, near, seed)
         return np.column_stack(columns)
 
     def _popular(self, positive: Int64, popular: Int64, events: Int64, turn: int, seed: int) -> Int64:
-        count = np.bincount(popular, minlength=len(self.xyz))
+        count = np.bincount(popular, minlength=self.items)
         if (count > 0).sum() < 2:
             count = count + 1
         pool, cumulative = np.flatnonzero(count), np.cumsum(count[count > 0])
@@ -55,12 +58,10 @@ class Negatives:
         same = pool[place] == positive
         return np.where(same, pool[(place + 1) % len(pool)], pool[place])
 
-    def _near(self, positive: Int64, last: Int64, turns: int, seed: int) -> list[Int64]:
-        if not turns:
-            return []
+    def _near(self, xyz: Float64, positive: Int64, last: Int64, turns: int, seed: int) -> list[Int64]:
         centre, which = np.unique(last, return_inverse=True)
-        size = min(self.neighbours + 1, len(self.xyz))
-        around = cKDTree(self.xyz).query(self.xyz[centre], k=size)[1]
+        size = min(self.neighbours + 1, self.items)
+        around = cKDTree(xyz).query(xyz[centre], k=size)[1]
         events = np.arange(len(positive))
         columns = []
         for turn in range(turns):

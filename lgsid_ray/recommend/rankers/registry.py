@@ -1,26 +1,31 @@
-"""The rankers by name: where the next one joins."""
+"""The rankers by kind: where the next one joins."""
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from lgsid_ray.config.recommend import RankConfig
+from lgsid_ray.recommend.panel import Losses
+from lgsid_ray.recommend.rankers.batches import RankBatch
 from lgsid_ray.recommend.rankers.din import Din
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 
 
 class Ranker(Protocol):
-    """What the training loop and the scoring ask of a ranker, an `nn.Module`."""
+    """What training and scoring ask of a ranker, an `nn.Module`."""
 
-    def forward(self, target: Tensor, history: Tensor) -> Tensor:
-        """(b,) item_index and (b, t) item_index, latest first, -1 for padding → (b,) logits."""
+    needs: ClassVar[frozenset[str]]
+    """The fields of `RankBatch` that it reads."""
 
-    def loss(self, target: Tensor, history: Tensor, label: Tensor) -> Tensor:
-        """Scalar to minimise, auxiliary parts included; `label` (b,) 0 or 1."""
+    def __init__(self, items: ItemEmbedding, config: Any) -> None:
+        """Args: `config`: its own kind of `rank.models`."""
+
+    def forward(self, batch: RankBatch) -> Tensor:
+        """(b,) logits."""
+
+    def losses(self, batch: RankBatch) -> Losses:
+        """What it minimises, auxiliary parts by name."""
 
 
-RANKERS: Mapping[str, Callable[[ItemEmbedding, RankConfig], nn.Module]] = {
-    "din": lambda items, config: Din(items, config.hidden),
-}
-"""How to build each `rank.models` entry from its item embedding; the module is a `Ranker`."""
+RANKERS: Mapping[str, type[Ranker]] = {"din": Din}
+"""`kind` of a `rank.models` entry → its class, a `Ranker`."""

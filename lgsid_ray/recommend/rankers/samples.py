@@ -18,12 +18,16 @@ class Samples:
     item: Int64
     label: Float32
     split: Int8
+    time: Int64
+    """(n,) Unix seconds, of the visit that a drawn negative stands against."""
     start: Int64
     """(n,) where the user's part of the timeline begins."""
     end: Int64
     """(n,) behind the last event that the sample may see."""
     timeline: Int64
     """(c,) item_index of every event that histories draw on, by user, then time."""
+    moment: Int64
+    """(c,) Unix seconds of each."""
     ordered: bool
     """False: the log has no times; a history is the set of the user's other training ratings."""
 
@@ -35,13 +39,27 @@ class Samples:
 
         Without times the order means nothing, and the target itself is taken out of its own history.
         """
-        back = np.arange(1, length + 1)
-        position = self.end[rows, None] - back
-        inside = position >= self.start[rows, None]
-        found = self.timeline[np.where(inside, position, 0)] if len(self.timeline) else np.zeros_like(position)
+        place, inside = self._places(rows, length)
+        return np.where(inside, self._at(self.timeline, place), -1)
+
+    def gaps(self, rows: Int64, length: int) -> Float32:
+        """(b, length) seconds from each event of the history to the sample; 0 behind its end and without times."""
+        place, inside = self._places(rows, length)
+        gap = self.time[rows, None] - self._at(self.moment, place)
+        return np.where(inside & self.ordered, gap, 0).astype(np.float32)
+
+    def _places(self, rows: Int64, length: int) -> tuple[Int64, Bool]:
+        """(b, length) places in the timeline, 0 outside a history, and which are inside."""
+        place = self.end[rows, None] - np.arange(1, length + 1)
+        inside = place >= self.start[rows, None]
+        place = np.where(inside, place, 0)
         if not self.ordered:
-            inside &= found != self.item[rows, None]
-        return np.where(inside, found, -1)
+            inside &= self._at(self.timeline, place) != self.item[rows, None]
+        return place, inside
+
+    @staticmethod
+    def _at(timeline: Int64, place: Int64) -> Int64:
+        return timeline[place] if len(timeline) else np.zeros_like(place)
 
     def of(self, split: int) -> Int64:
         """Rows of one split."""
@@ -77,7 +95,9 @@ def build(log: Log, negatives: Negatives, threshold: float | None, seed: int) ->
         rows = np.repeat(rows, negatives.ratio + 1)
         item = np.column_stack([log.item, drawn]).ravel()
         label = np.tile(np.r_[1.0, np.zeros(negatives.ratio)].astype(np.float32), len(log))
-    return Samples(log.user[rows], item, label, split[rows], start[rows], end[rows], timeline, log.timed)
+    return Samples(
+        log.user[rows], item, label, split[rows], log.time[rows], start[rows], end[rows], timeline, time, log.timed
+    )
 
 
 def rating_threshold(log: Log) -> float | None:

@@ -5,26 +5,25 @@ import torch
 from torch import nn
 
 from lgsid_ray.arrays import Bool, Float64, Int64
+from lgsid_ray.recommend.batches import moved
 from lgsid_ray.recommend.metrics import auc, gauc, logloss
+from lgsid_ray.recommend.rankers.batches import RankBatches
 from lgsid_ray.recommend.rankers.samples import Samples
+from lgsid_ray.recommend.summary import Figures
 
 CHUNK = 8192
 """Samples scored at once."""
 
-Figures = dict[str, float | None]
-
 
 @torch.no_grad()
-def probabilities(model: nn.Module, samples: Samples, rows: Int64, length: int) -> Float64:
+def probabilities(model: nn.Module, batches: RankBatches, rows: Int64) -> Float64:
     """(b,) click probabilities of a `Ranker` in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
     parts = [np.empty(0)]
     for begin in range(0, len(rows), CHUNK):
-        part = rows[begin : begin + CHUNK]
-        target = torch.from_numpy(samples.item[part]).to(device)
-        history = torch.from_numpy(samples.histories(part, length)).to(device)
-        parts.append(torch.sigmoid(model(target, history).double()).cpu().numpy())
+        batch = moved(batches.batch(rows[begin : begin + CHUNK]), device)
+        parts.append(torch.sigmoid(model(batch).double()).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -44,15 +43,3 @@ def figures(samples: Samples, rows: Int64, score: Float64, cold: Bool, calibrate
     if calibrated and len(rows):
         found["logloss"] = logloss(label, score)
     return found
-
-
-def spread(runs: list[Figures]) -> dict[str, Figures]:
-    """Mean and standard deviation (over n) of each figure over the seeds; None where any is undefined."""
-    summary: dict[str, Figures] = {"mean": {}, "std": {}}
-    for name in runs[0]:
-        values = [run[name] for run in runs]
-        known = [value for value in values if value is not None]
-        whole = len(known) == len(values)
-        summary["mean"][name] = float(np.mean(known)) if whole else None
-        summary["std"][name] = float(np.std(known)) if whole else None
-    return summary

@@ -1,0 +1,46 @@
+"""What a generator sees: tensors by name, of which only those are made that some model needs."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lgsid_ray.arrays import Int64
+from lgsid_ray.recommend.batches import made
+from lgsid_ray.recommend.generators.sequences import Sequences
+
+
+class GenerateBatch(NamedTuple):
+    """Targets by named fields; one that no model of the panel needs is None, so that reading it fails.
+
+    A new field is a line here and a method of the same name in `GenerateBatches`.
+    """
+
+    history: Tensor = None  # type: ignore[assignment]
+    """(b, t) int64 item_index, latest first, -1 behind its end."""
+    target: Tensor = None  # type: ignore[assignment]
+    """(b,) int64 item_index."""
+
+
+@dataclass(frozen=True)
+class GenerateBatches:
+    """The positions of training and validation, and the batch behind any positions of the sequences."""
+
+    sequences: Sequences
+    length: int
+    """Of a history, in items."""
+    needs: frozenset[str]
+    """Names of the fields that are made."""
+    train: Int64
+    valid: Int64
+
+    def batch(self, rows: Int64) -> GenerateBatch:
+        """The targets at the positions `rows`."""
+        return made(GenerateBatch, self.needs, self, rows)
+
+    def history(self, rows: Int64) -> Int64:
+        """See `GenerateBatch`, as for the methods below."""
+        return self.sequences.histories(rows, self.length)
+
+    def target(self, rows: Int64) -> Int64:
+        return self.sequences.item[rows]

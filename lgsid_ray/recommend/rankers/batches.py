@@ -1,0 +1,70 @@
+"""What a ranker sees of its samples: tensors by name, of which only those are made that some model needs."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.geo.distance import chord_to_km
+from lgsid_ray.recommend.batches import made
+from lgsid_ray.recommend.rankers.samples import Samples
+
+
+class RankBatch(NamedTuple):
+    """Samples by named fields; one that no model of the panel needs is None, so that reading it fails.
+
+    A new field is a line here and a method of the same name in `RankBatches`.
+    """
+
+    target: Tensor = None  # type: ignore[assignment]
+    """(b,) int64 item_index."""
+    history: Tensor = None  # type: ignore[assignment]
+    """(b, t) int64 item_index, latest first, -1 behind its end."""
+    gap: Tensor = None  # type: ignore[assignment]
+    """(b, t) float32 seconds from each event of the history to the sample; 0 on padding and without times."""
+    km: Tensor = None  # type: ignore[assignment]
+    """(b, t) float32 great-circle distance of the target to each item of the history; 0 on padding and without
+    coordinates."""
+    label: Tensor = None  # type: ignore[assignment]
+    """(b,) float32, 0 or 1."""
+
+
+@dataclass(frozen=True)
+class RankBatches:
+    """The rows of training and validation, and the batch behind any rows of the samples."""
+
+    samples: Samples
+    xyz: Float64 | None
+    """(n, 3) unit-sphere points of the items."""
+    length: int
+    """Of a history, in items."""
+    needs: frozenset[str]
+    """Names of the fields that are made."""
+    train: Int64
+    valid: Int64
+
+    def batch(self, rows: Int64) -> RankBatch:
+        """The samples `rows`."""
+        return made(RankBatch, self.needs, self, rows)
+
+    def target(self, rows: Int64) -> Int64:
+        """See `RankBatch`, as for the methods below."""
+        return self.samples.item[rows]
+
+    def history(self, rows: Int64) -> Int64:
+        return self.samples.histories(rows, self.length)
+
+    def gap(self, rows: Int64) -> Float32:
+        return self.samples.gaps(rows, self.length)
+
+    def km(self, rows: Int64) -> Float32:
+        history = self.history(rows)
+        if self.xyz is None:
+            return np.zeros(history.shape, dtype=np.float32)
+        chord = np.linalg.norm(self.xyz[history] - self.xyz[self.target(rows)][:, None], axis=-1)
+        return np.where(history >= 0, chord_to_km(chord), 0.0).astype(np.float32)
+
+    def label(self, rows: Int64) -> Float32:
+        return self.samples.label[rows]

@@ -1,0 +1,48 @@
+"""The ranking table: every model and arm over its seeds, gains over the model without SIDs, trivial baselines."""
+
+from typing import Any
+
+from lgsid_ray.execution.stage import Facts, Inputs
+from lgsid_ray.recommend.rankers.experiment import Ranking
+from lgsid_ray.recommend.summary import JUDGED, ORIGIN, Figures, Runs, best_epochs, over_seeds, read_runs, spread
+
+
+def table(ranking: Ranking, inputs: Inputs) -> dict[str, Any]:
+    """What metrics.json holds, from the cells among `inputs`."""
+    arms = read_runs(inputs)
+    return {
+        "log": ranking.describe(),
+        "models": over_seeds(arms, spread),
+        "baselines": ranking.baselines(),
+        "gain": over_seeds(_gains(arms), spread),
+        "best_epoch": best_epochs(arms),
+    }
+
+
+def facts(found: dict[str, Any]) -> Facts:
+    """The key figures for the manifest."""
+    told: Facts = {"log": found["log"]["kind"], "samples": found["log"]["samples"]}
+    told |= {f"{name}/auc": splits["test"]["mean"]["auc"] for name, splits in found["models"].items()}
+    return told | {f"{name}/auc": splits["test"]["auc"] for name, splits in found["baselines"].items()}
+
+
+def _gains(arms: dict[str, Runs]) -> dict[str, Runs]:
+    """Every arm with SIDs less the same model without, seed by seed; left out where no seed has both."""
+    gains: dict[str, Runs] = {}
+    for name, runs in arms.items():
+        model, _, arm = name.partition("/")
+        origin = arms.get(f"{model}/{ORIGIN}", {})
+        pairs = {seed: (run, origin[seed]) for seed, run in runs.items() if arm != ORIGIN and seed in origin}
+        if pairs:
+            gains[name] = {
+                seed: {split: _less(a[split], b[split]) for split in JUDGED} for seed, (a, b) in pairs.items()
+            }
+    return gains
+
+
+def _less(after: Figures, before: Figures) -> Figures:
+    gain: Figures = {}
+    for name, value in after.items():
+        base = before[name]
+        gain[name] = None if value is None or base is None else value - base
+    return gain
