@@ -19,7 +19,7 @@ from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.encoder.model import TextEncoder, load_model
 from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.execution.train import Trained
+from lgsid_ray.execution.train import Trained, constant
 from lgsid_ray.geo.distance import haversine_km
 
 ITEMS_COUNT, NEGATIVES_COUNT = 48, 4
@@ -122,7 +122,7 @@ class _Wrapped(nn.Module):
 
 
 class _PlainEngine:
-    """What the loops ask of `lgsid_ray.execution.train.Engine`, by torch alone."""
+    """What the loops ask of `lgsid_ray.execution.engine.Engine`, by torch alone."""
 
     latest: "_PlainEngine"
 
@@ -136,11 +136,11 @@ class _PlainEngine:
 
 
 def _plain_steps(
-    engine: _PlainEngine, steps: int, step: Any, every: int, seed: int, warmup: int = 0, extra: Any = None
+    engine: _PlainEngine, steps: int, step: Any, every: int, seed: int, schedule: Any = constant, extra: Any = None
 ) -> None:
     for number in range(steps):
         torch.manual_seed(hash((seed, number, 0)))
-        engine.optimiser.param_groups[0]["lr"] = engine.rate * min(1.0, (number + 1) / (warmup + 1))
+        engine.optimiser.param_groups[0]["lr"] = engine.rate * schedule(number)
         loss, figures = step(number)
         engine.optimiser.zero_grad()
         loss.backward()

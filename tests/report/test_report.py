@@ -13,7 +13,7 @@ from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.report import figures
 from lgsid_ray.report.exhibits import project
 from lgsid_ray.report.markup import escape, figure, flat, number, table, tag
-from lgsid_ray.report.stage import LINKS, report
+from lgsid_ray.report.stage import TITLES, report
 
 
 class Outline(HTMLParser):
@@ -51,8 +51,8 @@ def outline(page) -> Outline:
 
 def test_every_section_stands_and_is_linked(outline):
     anchors = [attributes["id"] for name, attributes in outline.tags if name == "section"]
-    assert sorted(anchors) == sorted(LINKS)
-    assert {attributes["href"] for name, attributes in outline.tags if name == "a"} == {f"#{name}" for name in LINKS}
+    assert sorted(anchors) == sorted(TITLES)
+    assert {attributes["href"] for name, attributes in outline.tags if name == "a"} == {f"#{name}" for name in TITLES}
 
 
 def test_plotly_is_inlined_once_and_nothing_comes_from_outside(page):
@@ -119,7 +119,7 @@ def test_without_coordinates_a_sentence_stands_for_map_and_frontier(run_without_
     told = [words for words in parser.text if words.startswith("This catalogue has no coordinates: nothing is aligned")]
     assert len(told) == 2
     anchors = {attributes["id"] for name, attributes in parser.tags if name == "section"}
-    assert anchors == set(LINKS) - {"map"}
+    assert anchors == set(TITLES) - {"map"}
     assert {attributes["href"] for name, attributes in parser.tags if name == "a"} == {f"#{name}" for name in anchors}
     assert "plot-map" not in text
     assert "plot-frontier" not in text
