@@ -90,9 +90,10 @@ def _generate_cells(config: RunConfig) -> list[Stage]:
 
 def _shown(config: RunConfig) -> dict[str, str]:
     """What the page shows. Negatives serve alignment alone: without it, the page does not wait for them."""
-    names = [entry.stage.name for entry in ENTRIES if entry.when(config) and entry.stage.name != "report"]
-    kept = [name for name in names if name != "sample" or _aligned(config)]
-    return {name: tokenizer_stage(config) if name == "tokenise" else name for name in kept}
+    shown = [entry for entry in ENTRIES if entry.when(config) and entry.stage.name != "report"]
+    names = [entry.stage.name for entry in shown if entry.stage.name != "sample" or _aligned(config)]
+    cells = [cell.name for entry in shown if entry.cells for cell in entry.cells(config)]
+    return _same(*cells, *names) | {"tokenise": tokenizer_stage(config)}
 
 
 def tokenizer_stage(config: RunConfig) -> str:
@@ -178,13 +179,13 @@ def execute(run: "Run", until: str | None = None) -> "dict[str, Manifest]":
         ConfigError: no stage of this plan is called `until`, or a stage's check says that it would fail.
     """
     catalogue = plan(run.config)[0]
-    facts = run.execute(catalogue).facts
+    done = {catalogue.name: run.execute(catalogue)}
+    facts = done[catalogue.name].facts
     _settle(run, facts)
-    stages = needed(run.config, until)
+    stages = [stage for stage in needed(run.config, until) if stage.name not in done]
     for stage in stages:
         if stage.check:
             function_of(stage.check)(run.config, facts)
-    done = {}
     for together in _side_by_side(stages):
         for stage, manifest in zip(together, run.execute_together(together), strict=True):
             done[stage.name] = manifest

@@ -21,7 +21,7 @@ class Story:
     """Everything the page is made of."""
 
     manifests: dict[str, dict[str, Any]]
-    """By the part that the stage plays, as are `histories` and `recommenders`."""
+    """By the stage's role, as are `histories` and `recommenders`; those of cells (`rank/din/hgit/0`) too."""
     metrics: dict[str, Any]
     """Of the evaluate stage."""
     frontier: list[dict[str, Any]]
@@ -63,7 +63,11 @@ def read_story(inputs: Inputs, points: int, plane_points: int) -> Story:
         frontier=Frontier(inputs["evaluate"]).read().to_pylist(),
         counts=inputs["catalogue"].read_json("counts.json"),
         quarantine=_quarantine(inputs["catalogue"]),
-        histories={name: _history(stage) for name, stage in inputs.items() if stage.exists("history.json")},
+        histories={
+            role: _history(stage)  # a family's table has its cells' curves
+            for role, stage in inputs.items()
+            if "/" not in role and stage.exists("history.json")
+        },
         recommenders={name: inputs[name].read_json("metrics.json") for name in ("rank", "generate") if name in inputs},
         items=Items(inputs["catalogue"]).rows(chosen, COLUMNS),
         tokens=Sids(inputs["tokenise"]).tokens(count),

@@ -59,7 +59,7 @@ def run_section(story: Story) -> Markup:
         )
     total = sum(float(manifest["seconds"]) for manifest in story.manifests.values())
     last = max(manifest["finished"] for manifest in story.manifests.values())
-    versions = sorted({manifest["code"] for manifest in story.manifests.values()})
+    versions = sorted({manifest["version"] for manifest in story.manifests.values()})
     return section(
         "run",
         "The run",
@@ -67,7 +67,8 @@ def run_section(story: Story) -> Markup:
         caption(
             f"{number(total, 0)} seconds in all; last stage before this page finished {last}; lgsid_ray "
             f"{', '.join(versions)}; seed {story.metrics['seed']}. Peak memory is that of the driver and all "
-            "processes below it, shared pages counted once. A fingerprint covers a stage's settings and inputs."
+            "processes below it, shared pages counted once; cells trained side by side share seconds and memory. "
+            "A fingerprint covers a stage's settings, inputs and code."
         ),
     )
 

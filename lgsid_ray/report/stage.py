@@ -35,7 +35,7 @@ TITLES = {
 
 
 def report(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
-    """Write report.html from every finished stage of the run but the cells of `rank` and `generate`.
+    """Write report.html from every finished stage of the run.
 
     Map and t-SNE show a sample of the items (`report.points`); tables are over all of them. Item names and all
     other text of the catalogue are escaped, and the page forbids itself the network.

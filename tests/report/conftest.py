@@ -75,7 +75,7 @@ def write_run(root: Any, count: int, located: bool = True, labelled: bool = True
 
 def manifest(name: str, facts: dict[str, Any]) -> dict[str, Any]:
     config = {"tokenizer": {"sizes": [12, 8]}} if name == "tokenise/hgit" else {}
-    fixed = {"stage": name, "fingerprint": "0123456789abcdef", "code": "0.1", "seed": 0, "seconds": 1.5}
+    fixed = {"stage": name, "fingerprint": "0123456789abcdef", "version": "0.1", "seed": 0, "seconds": 1.5}
     return fixed | {"facts": facts, "config": config, "peak_memory_mb": 512.0, "finished": "2026-01-01T00:00:00+00:00"}
 
 
