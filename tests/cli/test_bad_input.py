@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from lgsid_ray.cli import app
+from lgsid_ray.cli.app import app
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -39,7 +39,8 @@ def run(folder: Path, command: str, *overrides: str) -> Result:
 
 
 def finished(folder: Path) -> set[str]:
-    return {path.parent.parent.name for path in (folder / "run").rglob("manifest.json")}
+    """The stages that are done, cells under the name of their family."""
+    return {path.relative_to(folder / "run").parts[0] for path in folder.glob("run/**/manifest.json")}
 
 
 def items(count: int) -> list[dict[str, Any]]:
