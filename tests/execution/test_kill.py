@@ -127,7 +127,7 @@ def test_killed_in_every_stage(tmp_path: Path) -> None:
 
 def killed_in_every_stage(out: Path) -> None:
     for number, stage in enumerate(STAGES):
-        output = kill_in(stage, out, seconds=0.3 + 0.5 * (number % 3))
+        output = kill_in(stage, out, seconds=0.1 + 0.2 * (number % 3))
         for earlier in STAGES[: max(0, number - 1)]:
             assert any(line.startswith(f"{earlier}: up to date") for line in output), f"{earlier} was not skipped"
         if number:
