@@ -220,7 +220,7 @@ def _settle(run: "Run", facts: Mapping[str, object]) -> None:
         )
     run.log("the catalogue has no coordinates: nothing is aligned, SIDs are made from the reference embeddings")
     tokenizer = run.config.tokenizer.model_copy(update={"embeddings": "origin"})
-    run.config = run.config.model_copy(update={"tokenizer": tokenizer})
+    run.reconfigure(run.config.model_copy(update={"tokenizer": tokenizer}), kept="catalogue")
 
 
 def _side_by_side(stages: Sequence[Stage]) -> list[list[Stage]]:

@@ -112,3 +112,15 @@ def test_a_catalogue_without_coordinates_is_not_aligned(tmp_path: Path) -> None:
     asked = Run(str(tmp_path), load(None, ["tokenizer.embeddings=aligned"]))
     with pytest.raises(ConfigError, match="the catalogue has no coordinates"):
         pipeline._settle(asked, {"located": False})
+
+
+def test_what_was_asked_before_the_catalogue_stood_is_asked_anew(tmp_path: Path) -> None:
+    def last(run: Run) -> dict[str, Any]:
+        return {stage.name: run.identity(stage) for stage in plan(run.config)}
+
+    early, late = (Run(str(tmp_path), load(None)) for _ in range(2))
+    standing(early)  # as the command line does, to see whether Ray is needed
+    for run in (early, late):
+        run.identity(plan(run.config)[0])
+        pipeline._settle(run, {"located": False})
+    assert last(early) == last(late)

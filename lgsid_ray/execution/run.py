@@ -66,6 +66,11 @@ class Run:
         self.uri = resolve(self.uri)
         self.home = StageDir(self.uri)
 
+    def reconfigure(self, config: RunConfig, kept: str) -> None:
+        """Go on with another configuration, which stage `kept` does not feel; all others' identities are asked anew."""
+        self.config = config
+        self._identities = {name: told for name, told in self._identities.items() if name == kept}
+
     def identity(self, stage: Stage) -> Identity:
         """What the stage's result depends on; its input stages must have been asked first."""
         if stage.name not in self._identities:
