@@ -65,6 +65,7 @@ def _rank_cells(config: RunConfig) -> list[Stage]:
             "recommend.rankers.stage:train",
             ("rank",),
             {"catalogue": "catalogue", **sids},
+            kind=model.kind,
             cell=RankCell(model=model, seed=seed),
         )
         for model in config.rank.models
@@ -81,6 +82,7 @@ def _generate_cells(config: RunConfig) -> list[Stage]:
             "recommend.generators.stage:train",
             ("generate",),
             {"catalogue": "catalogue", "tokenise": tokenizer_stage(config)},
+            kind=model.kind,
             cell=GenerateCell(model=model, seed=seed),
         )
         for model in config.generate.models
@@ -149,9 +151,10 @@ def plan(config: RunConfig) -> list[Stage]:
         if entry.when(config):
             cells = entry.cells(config) if entry.cells else []
             inputs = entry.inputs(config) if entry.inputs else entry.stage.inputs
-            name = tokenizer_stage(config) if entry.stage.name == "tokenise" else entry.stage.name
-            inputs = {**inputs, **_same(*(cell.name for cell in cells))}
-            stages += [*cells, replace(entry.stage, name=name, inputs=inputs)]
+            stage = replace(entry.stage, inputs={**inputs, **_same(*(cell.name for cell in cells))})
+            if stage.name == "tokenise":
+                stage = replace(stage, name=tokenizer_stage(config), kind=config.tokenizer.kind)
+            stages += [*cells, stage]
     return stages
 
 

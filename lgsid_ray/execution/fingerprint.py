@@ -2,7 +2,9 @@
 
 The code counts too: the module of the stage's function and every module of this package that it imports, each as its
 syntax tree without docstrings, annotations of functions and the texts of errors, so that comments, formatting and
-wording change nothing. Left out is what decides how a result is come by, and never what it is.
+wording change nothing, and with the files beside it that it names. Of a registry counts the one entry that the stage
+is about: a new ranker leaves the results of the others as they are. Left out is what decides how a result is come by,
+and never what it is.
 """
 
 import ast
@@ -19,6 +21,8 @@ HOW = ("cli", "studies", "pipeline", "config", "errors", "execution")
 """Storeys that are left out: a configuration's values count themselves, in the stages that read them."""
 WHAT = ("execution.engine", "execution.train")
 """Modules in them that do decide: how weights are updated."""
+REGISTRY = "registry"
+"""Name of the modules that list the kinds of a thing; each kind lies beside it, in a module of the kind's name."""
 SHOWN = 4
 """Changes that one line names."""
 
@@ -31,12 +35,20 @@ def fingerprint(identity: Identity) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def code_of(reference: str) -> dict[str, str]:
-    """Module → digest of its code, for everything behind a stage's function (`room.module:name`)."""
+def code_of(reference: str, kind: str | None = None) -> dict[str, str]:
+    """Module → digest of its code, for everything behind a stage's function (`room.module:name`).
+
+    Args:
+        kind: the entry of the room's registry that counts, see `REGISTRY`.
+    """
     found: dict[str, str] = {}
     pending = [f"{PACKAGE}.{reference.partition(':')[0]}"]
     while pending:
         module = pending.pop()
+        folder, _, name = module.rpartition(".")
+        if name == REGISTRY:
+            pending += [f"{folder}.{kind}"] if kind else []
+            continue
         if module in found or _is_how(module):
             continue
         digest, imported = _module(module)
@@ -69,10 +81,16 @@ def _is_how(module: str) -> bool:
 @cache
 def _module(module: str) -> tuple[str, list[str]]:
     """A module's digest, and the modules of this package that it imports."""
-    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
-    imported = sorted({name for node in ast.walk(tree) for name in _imports(node)})
-    text = ast.unparse(_Bare().visit(tree))
-    return hashlib.sha256(text.encode()).hexdigest()[:12], imported
+    file = _file(module)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    imported = sorted({name for node in nodes for name in _imports(node)})
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    digest = hashlib.sha256(ast.unparse(_Bare().visit(tree)).encode())
+    for beside in sorted(file.parent.iterdir()):
+        if beside.name in texts:
+            digest.update(beside.read_bytes())
+    return digest.hexdigest()[:12], imported
 
 
 def _file(module: str) -> Path:

@@ -81,7 +81,7 @@ class Run:
                 "seed": self.config.seed if stage.seeded else None,
                 "inputs": {role: self.fingerprint(name) for role, name in stage.inputs.items()},
                 "sources": function_of(stage.sources)(self.config) if stage.sources else [],
-                "code": code_of(stage.function),
+                "code": code_of(stage.function, stage.kind),
             }
         return self._identities[stage.name]
 

@@ -51,6 +51,8 @@ class Stage:
     check: str | None = None
     """`room.module:name`, called as `check(config, facts)` with the catalogue's facts as soon as that stands: what
     would make this stage fail is told before the hours that lie between."""
+    kind: str | None = None
+    """The entry of its room's registry that the stage is about; the code of the others is none of its identity."""
     cell: Section | None = None
     """What sets a cell apart from the others of its family; part of its identity."""
     summary: str = ""

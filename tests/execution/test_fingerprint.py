@@ -1,6 +1,7 @@
 """What changes a fingerprint: code that computes, not how it is written down; and how changes are told."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,34 @@ def test_a_packages_face_is_looked_through(package: Path) -> None:
     )
     found = digest(package, "room/stage.py", STAGE.replace("lgsid_ray.room.maths", "lgsid_ray.room"))
     assert list(found) == ["room.maths", "room.stage"], "what the face also hands on is not used"
+
+
+def test_of_a_registry_the_entry_counts_that_is_meant(package: Path) -> None:
+    (package / "room" / "registry.py").write_text(
+        "from lgsid_ray.room import one, two\nKINDS = {'one': one.fit, 'two': two.fit}\n"
+    )
+    for kind in ("one", "two"):
+        (package / "room" / f"{kind}.py").write_text("from lgsid_ray.room.maths import double\nfit = double\n")
+    digest(package, "room/stage.py", f"from lgsid_ray.room.registry import KINDS\n{STAGE}")
+    assert list(code_of("room.stage:work", "one")) == ["room.maths", "room.one", "room.stage"]
+    assert list(code_of("room.stage:work")) == ["room.maths", "room.stage"], "a table over all kinds reads results"
+
+
+def test_a_file_that_a_module_names_counts(package: Path) -> None:
+    (package / "room" / "page.css").write_text("a {}")
+    before = digest(package, "room/maths.py", MATHS + "css = 'page.css'\n")
+    after = digest(package, "room/page.css", "b {}")
+    assert {name for name in after if after[name] != before[name]} == {"room.maths"}
+
+
+def test_a_kind_lies_in_the_module_of_its_name() -> None:
+    for room, table in (
+        ("recommend.rankers", "RANKERS"),
+        ("recommend.generators", "GENERATORS"),
+        ("tokenizer", "FITS"),
+    ):
+        for kind, entry in getattr(import_module(f"lgsid_ray.{room}.{module.REGISTRY}"), table).items():
+            assert entry.__module__ == f"lgsid_ray.{room}.{kind}"
 
 
 def test_every_stage_of_the_pipeline_has_code_behind_it() -> None:

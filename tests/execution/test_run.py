@@ -28,7 +28,7 @@ def _named_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     FUNCTIONS.clear()
     real, code = run_module.function_of, run_module.code_of
     monkeypatch.setattr(run_module, "function_of", lambda name: FUNCTIONS.get(name) or real(name))
-    monkeypatch.setattr(run_module, "code_of", lambda name: {} if name in FUNCTIONS else code(name))
+    monkeypatch.setattr(run_module, "code_of", lambda name, kind: {} if name in FUNCTIONS else code(name, kind))
 
 
 def named(function: Callable[..., Any]) -> str:
