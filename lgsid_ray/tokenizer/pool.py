@@ -5,6 +5,7 @@ shards, so neither the pool's size nor timing changes a digit. An actor that die
 shard again and the call is repeated, with the same result.
 """
 
+from functools import cached_property
 from typing import Any
 
 import ray
@@ -31,8 +32,11 @@ class Pool:
         self._owner = [shard % actors for shard in range(len(spans))]
         self._group = placement_group([{"CPU": 1.0}] * actors)
         self._actors = [self._start(number) for number in range(actors)]
-        self.trained = sum(self.map("count"))
+
+    @cached_property
+    def trained(self) -> int:
         """Training items."""
+        return sum(self.map("count"))
 
     def map(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every shard; results in the order of the shards."""

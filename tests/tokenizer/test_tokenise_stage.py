@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+from ray.util import placement_group_table
 
 from lgsid_ray.artifacts import Embeddings, Interactions, Inverse, Items, Sids
 from lgsid_ray.artifacts.embeddings import column
@@ -203,6 +204,15 @@ def test_an_actor_that_dies_is_replaced(inputs: dict[str, StageDir]) -> None:
         found.append(kmeans(pool, View(), 10, settings.kmeans, 0, "level-1"))
         pool.close()
     assert np.array_equal(found[0], found[1])
+
+
+def test_a_pool_that_fails_gives_its_cpus_back(tmp_path: Path) -> None:
+    before = placement_group_table().keys()
+    turned = world(tmp_path / "w", items(300).take(pa.array(np.arange(300)[::-1])), vectors(300))
+    with pytest.raises(StorageError, match=r"item_index is not 0\.\.n-1 in order"):
+        run(turned, tmp_path)
+    mine = [group for name, group in placement_group_table().items() if name not in before]
+    assert [group["state"] for group in mine] == ["REMOVED"]
 
 
 def killed_after(phase: str, whole: StageDir, folder: Path) -> StageDir:
