@@ -38,7 +38,7 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     The tokenizer is fitted to the training items and gives tokens to all. To use every item of a catalogue, hold none
     out (catalogue.split). A stage that was cut short goes on with the tokenizer and the tokens that it has left. The
     driver holds the tokenizer and, to rank collisions and to turn the table around, the items' tokens, keys and
-    popularity (some 60 bytes an item).
+    popularity (some 100 bytes an item).
 
     Raises:
         ConfigError: more clusters than training items. GateError: a codebook has collapsed.
