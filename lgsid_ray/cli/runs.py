@@ -90,7 +90,7 @@ def evaluate_command(
         _print_metrics([run_until(configure(config, overrides, ray_address), out, "evaluate")])
         return
     try:
-        chosen = [int(seed) for seed in seeds.split(",") if seed.strip()]
+        chosen = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds {seeds!r}: expected whole numbers with commas, for example 0,1,2") from None
     from lgsid_ray.studies.runs import settings

@@ -43,8 +43,8 @@ class TokenizerBase(Section):
     """What every tokenizer has."""
 
     kind: str
-    name: str | None = selection(None, pattern=r"^[a-z0-9][a-z0-9_.-]*$")
-    """Its name beside others of its kind; None: its kind."""
+    name: str | None = selection(None, pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Its name beside others of its kind; None: its kind. `origin` is the arm without SIDs."""
     sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 32, 32], min_length=1, max_length=8)
     """Codebook size per level; L is their number."""
     embeddings: Literal["auto", "aligned", "origin"] = "auto"
@@ -60,7 +60,9 @@ class TokenizerBase(Section):
         return self.name or self.kind
 
     @model_validator(mode="after")
-    def _codes_fit(self) -> "TokenizerBase":
+    def _is_usable(self) -> "TokenizerBase":
+        if self.name == "origin":
+            raise ValueError("name 'origin' is taken: rankers without SIDs go by it")
         if math.prod(self.sizes) >= 2**63:
             raise ValueError(f"sizes {self.sizes} span 2^63 SIDs or more; nobody needs so many, and they overflow")
         return self

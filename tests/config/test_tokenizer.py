@@ -32,6 +32,8 @@ def test_what_is_printed_reads_back(kind: str, tmp_path_factory: pytest.TempPath
         (["tokenizer.sizes=[4294967296, 4294967296]"], "tokenizer: sizes .* span 2\\^63"),
         (["tokenizer.kind=rq"], "tokenizer: .*'hgit', 'res_kmeans'"),
         (["tokenizer.name=A/b"], r"tokenizer\.name: "),
+        (["tokenizer.name=v1.2"], r"tokenizer\.name: "),  # a dot parts the keys of a measure
+        (["tokenizer.name=origin"], "rankers without SIDs go by it"),
         (["tokenizer=hgit"], "tokenizer: "),
     ],
 )
