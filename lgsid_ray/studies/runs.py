@@ -7,12 +7,12 @@ computed. Runs that are computed at once and want the same stage wait for the fi
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
 
 from lgsid_ray.config import RunConfig, Tree, assign, parse
-from lgsid_ray.errors import LgsidError
 from lgsid_ray.execution.failure import explain
 from lgsid_ray.execution.run import Run
 from lgsid_ray.pipeline import execute, standing
@@ -72,9 +72,22 @@ def run_all(
         concurrent: runs at once; None: as many as the cluster's CPUs hold.
     """
     at_once = concurrent or max(1, int(ray.cluster_resources().get("CPU", 1)) // RUN_CPUS)
-    if at_once == 1:
-        return [_told(_run(setting, out, until, measures, log), log) for setting in chosen]
-    return _run_side_by_side(chosen, out, until, measures, at_once, log)
+    # A driver waits for its stages' own workers, so it claims no CPU.
+    task: Any = ray.remote(run_one).options(num_cpus=0, max_retries=0)
+    waiting, going, done = list(chosen), dict[Any, Setting](), dict[str, Outcome]()
+    while waiting or going:
+        while waiting and len(going) < at_once:
+            setting = waiting.pop(0)
+            log(f"{setting.label}: starts")
+            if at_once == 1:
+                done[setting.label] = _outcome(setting, partial(run_one, setting, out, until, measures, log), log)
+            else:
+                going[task.remote(setting, out, until, measures, _silent)] = setting
+        if going:
+            (ended,), _ = ray.wait(list(going))
+            setting = going.pop(ended)
+            done[setting.label] = _outcome(setting, partial(ray.get, ended), log)
+    return [done[setting.label] for setting in chosen]
 
 
 def run_one(setting: Setting, out: str, until: str, measures: Mapping[str, str], log: Log) -> dict[str, float | None]:
@@ -89,46 +102,19 @@ def read_measures(run: Run, until: str, measures: Mapping[str, str]) -> dict[str
     metrics: dict[str, Any] = {}
     for stage, _ in standing(run, until):
         folder = run.directory(stage.name)
-        if folder.exists("metrics.json"):
-            metrics[stage.name if stage.cell else stage.family] = folder.read_json("metrics.json")
-    tokenizer = run.config.tokenizer.label
-    return {column: measure(metrics, where.format(tokenizer=tokenizer)) for column, where in measures.items()}
+        if not stage.cell and folder.exists("metrics.json"):
+            metrics[stage.family] = folder.read_json("metrics.json")
+    names = {"tokenizer": run.config.tokenizer.label, "space": "aligned" if run.config.aligned else "origin"}
+    return {column: measure(metrics, where.format(**names)) for column, where in measures.items()}
 
 
-def _run(setting: Setting, out: str, until: str, measures: Mapping[str, str], log: Log) -> Outcome:
-    log(f"{setting.label}:")
+def _outcome(setting: Setting, finish: Callable[[], Mapping[str, float | None]], log: Log) -> Outcome:
+    """What `finish` returns, or why it fails; whatever that is, the other runs go on."""
     try:
-        return Outcome(setting, run_one(setting, out, until, measures, log))
-    except LgsidError as error:
-        return Outcome(setting, {}, str(error))
-
-
-def _run_side_by_side(
-    chosen: Sequence[Setting], out: str, until: str, measures: Mapping[str, str], at_once: int, log: Log
-) -> list[Outcome]:
-    # A driver waits for its stages' own workers, so it claims no CPU.
-    task: Any = ray.remote(run_one).options(num_cpus=0, max_retries=0)
-    waiting, going, done = list(chosen), dict[Any, Setting](), dict[str, Outcome]()
-    while waiting or going:
-        while waiting and len(going) < at_once:
-            setting = waiting.pop(0)
-            log(f"{setting.label}: starts")
-            going[task.remote(setting, out, until, measures, _silent)] = setting
-        (ended,), _ = ray.wait(list(going))
-        setting = going.pop(ended)
-        try:
-            outcome = Outcome(setting, ray.get(ended))
-        except ray.exceptions.RayTaskError as error:
-            known = explain(error)
-            if known is None:
-                raise
-            outcome = Outcome(setting, {}, str(known))
-        done[setting.label] = _told(outcome, log)
-    return [done[setting.label] for setting in chosen]
-
-
-def _told(outcome: Outcome, log: Log) -> Outcome:
-    log(f"{outcome.setting.label}: {f'failed: {outcome.error}' if outcome.error else 'done'}")
+        outcome = Outcome(setting, finish())
+    except Exception as error:
+        outcome = Outcome(setting, {}, str(explain(error) or f"internal error: {type(error).__name__}: {error}"))
+    log(f"{setting.label}: {f'failed: {outcome.error}' if outcome.error else 'done'}")
     return outcome
 
 

@@ -2,7 +2,8 @@
 
 Trials are ordinary runs in the ordinary run directory, so whatever they share is computed once and found again by its
 fingerprint. That is also how a search is resumed: the same searcher with the same seed proposes the same trials, and
-those that were finished are read off. Nothing that Tune pickles is kept in the run directory or read back from it.
+those that were finished are read off; with several trials at once only the first ten are sure to be the same, since
+later proposals go by what has finished. Nothing that Tune pickles is kept in the run directory or read back from it.
 Trials are judged on training items only; the held-out items stay unseen.
 """
 
@@ -30,6 +31,13 @@ OBJECTIVES = {
     "collisions": "min",  # share of items that share their SID
     "distortion": "min",  # reconstruction error relative to the variance
 }
+MEASURES = {
+    "geography": "evaluate:retrieval[space={space},group=train,k=5].district",
+    "meaning": "evaluate:retrieval[space={space},group=train,k=5].similarity",
+    "collisions": "tokenise:collision_rate",
+    "distortion": "tokenise:relative_error",
+}
+"""Where they stand, see measures.py."""
 UNTIL = "evaluate"
 
 
@@ -40,7 +48,7 @@ def search(base: Tree, out: str, log: Log) -> tuple[StageDir, Summary]:
         ConfigError: nothing to search, or λ is to be searched but nothing is aligned.
         LgsidError: no trial finished.
     """
-    config = parse(copy.deepcopy(base), "the configuration")
+    config = parse(base, "the configuration")
     space = _space(config)
     folder = StageDir(resolve(out)).child(f"tune/{_digest(config)}").make()
     with tempfile.TemporaryDirectory(prefix="lgsid-tune-") as scratch:
@@ -58,7 +66,9 @@ def search(base: Tree, out: str, log: Log) -> tuple[StageDir, Summary]:
     for index, trial in enumerate(trials):
         trial.update(pareto=bool(front[index]), best=index == best)
     _write(folder, trials, base)
-    outcomes = [Outcome(_setting(base, trial["parameters"]), trial_measures(trial)) for trial in trials]
+    outcomes = [
+        Outcome(_setting(base, trial["parameters"]), {name: trial[name] for name in OBJECTIVES}) for trial in trials
+    ]
     summary = summarise("Search", list(OBJECTIVES), outcomes, {})
     write(folder, summary, outcomes)
     return folder, summary
@@ -70,26 +80,9 @@ def apply(base: Tree, parameters: dict[str, Any]) -> Tree:
     if "lambda" in parameters:
         assign(tree, "align.lambda", parameters["lambda"])
     if "first_level" in parameters:
-        later = len(parse(copy.deepcopy(base), "the configuration").tokenizer.sizes) - 1
+        later = len(parse(base, "the configuration").tokenizer.sizes) - 1
         assign(tree, "tokenizer.sizes", [parameters["first_level"], *[parameters["later_levels"]] * later])
     return tree
-
-
-def measures(config: RunConfig) -> dict[str, str]:
-    """Where the objectives stand, see measures.py."""
-    space = "aligned" if config.aligned else "origin"
-    row = f"evaluate:retrieval[space={space},group=train,k=5]"
-    return {
-        "geography": f"{row}.district",
-        "meaning": f"{row}.similarity",
-        "collisions": "tokenise:collision_rate",
-        "distortion": "tokenise:relative_error",
-    }
-
-
-def trial_measures(trial: dict[str, Any]) -> dict[str, float | None]:
-    """A trial's objectives."""
-    return {name: trial[name] for name in OBJECTIVES}
 
 
 def pareto_front(costs: np.ndarray) -> np.ndarray:
@@ -133,10 +126,10 @@ def _digest(config: RunConfig) -> str:
 
 
 def _tuner(config: RunConfig, base: Tree, out: str, scratch: str, space: dict[str, Any]) -> tune.Tuner:
-    # A trial is a driver: it waits for the stages' own workers, which need every CPU there is. Tune wants something.
-    trainable = tune.with_resources(
-        tune.with_parameters(_trial, base=base, out=resolve(out)), {"CPU": 0, "memory": 2**20}
-    )
+    # A trial is a driver: it waits for the stages' own workers, which need every CPU there is. It stays on this
+    # machine, where `scratch` is.
+    here = f"node:{ray.util.get_node_ip_address()}"
+    trainable = tune.with_resources(tune.with_parameters(_trial, base=base, out=resolve(out)), {"CPU": 0, here: 0.001})
     searcher = OptunaSearch(metric=list(OBJECTIVES), mode=list(OBJECTIVES.values()), seed=config.seed)
     return tune.Tuner(
         trainable,
@@ -152,8 +145,10 @@ def _trial(parameters: dict[str, Any], base: Tree, out: str) -> None:
     # In a task of its own, outside the trial's placement group: the stages' workers would otherwise be confined to
     # the trial's resources, which are next to none.
     task: Any = ray.remote(run_one).options(num_cpus=0, scheduling_strategy="DEFAULT", max_retries=0)
-    setting = _setting(base, parameters)
-    tune.report(ray.get(task.remote(setting, out, UNTIL, measures(setting.config), print)))
+    found = ray.get(task.remote(_setting(base, parameters), out, UNTIL, MEASURES, print))
+    if absent := [name for name, value in found.items() if value is None]:
+        raise LgsidError(f"the catalogue has no figure for {', '.join(absent)} (districts, more than 5 items?)")
+    tune.report(found)
 
 
 def _setting(base: Tree, parameters: dict[str, Any]) -> Setting:

@@ -17,7 +17,7 @@ def run_study(study: StudyConfig, base: Tree, out: str, log: Log) -> tuple[Stage
     Raises:
         ConfigError: an arm is refused, or a measure names no stage.
     """
-    _require_stages([study.until, *(where.partition(":")[0].partition("/")[0] for where in study.measures.values())])
+    _require_stages([study.until, *(where.partition(":")[0] for where in study.measures.values())])
     chosen = settings(base, study.arms, study.seeds, f"study {study.name}")
     outcomes = run_all(chosen, out, study.until, study.measures, study.concurrent, log)
     summary = summarise(study.title or study.name, list(study.measures), outcomes, study.beside)

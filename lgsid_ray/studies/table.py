@@ -26,8 +26,8 @@ class Figures(Table):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Mean and standard deviation over the seeds of one arm's measure."""
+class Mean:
+    """Of one arm's measure over the seeds, with its standard deviation."""
 
     mean: float
     deviation: float | None
@@ -40,11 +40,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Summary:
-    """The table: row → column → cell, or None where nothing was measured."""
+    """The table: row → column → mean, or None where nothing was measured."""
 
     title: str
     columns: Sequence[str]
-    rows: Mapping[str, Mapping[str, Cell | None]]
+    rows: Mapping[str, Mapping[str, Mean | None]]
     failed: Mapping[str, str]
     """Run → why it has no figures."""
 
@@ -57,12 +57,12 @@ def summarise(
     title: str, columns: Sequence[str], outcomes: Sequence[Outcome], beside: Mapping[str, Mapping[str, float]]
 ) -> Summary:
     """Arms in the order of their runs, then the rows from elsewhere."""
-    rows: dict[str, dict[str, Cell | None]] = {}
+    rows: dict[str, dict[str, Mean | None]] = {}
     for arm in dict.fromkeys(outcome.setting.arm for outcome in outcomes):
         mine = [outcome for outcome in outcomes if outcome.setting.arm == arm]
-        rows[arm] = {column: _cell([outcome.measures.get(column) for outcome in mine]) for column in columns}
+        rows[arm] = {column: _mean([outcome.measures.get(column) for outcome in mine]) for column in columns}
     for name, figures in beside.items():
-        rows[name] = {column: Cell(figures[column], None) if column in figures else None for column in columns}
+        rows[name] = {column: Mean(figures[column], None) if column in figures else None for column in columns}
     failed = {outcome.setting.label: outcome.error for outcome in outcomes if outcome.error}
     return Summary(title, columns, rows, failed)
 
@@ -98,15 +98,15 @@ def comma_separated(summary: Summary) -> str:
     writer = csv.writer(text)
     writer.writerow(["arm", *(f"{column} {part}" for column in summary.columns for part in ("mean", "sd"))])
     for name, row in summary.rows.items():
-        cells = [row[column] for column in summary.columns]
+        means = [row[column] for column in summary.columns]
         writer.writerow(
-            [name, *(value for cell in cells for value in ((cell.mean, cell.deviation) if cell else ("", "")))]
+            [name, *(value for mean in means for value in ((mean.mean, mean.deviation) if mean else ("", "")))]
         )
     return text.getvalue()
 
 
-def _cell(values: Sequence[float | None]) -> Cell | None:
+def _mean(values: Sequence[float | None]) -> Mean | None:
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
-    return Cell(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
+    return Mean(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)

@@ -1,19 +1,24 @@
 """Studies without Ray: their files, where figures stand, and the table they end in."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from lgsid_ray.config import load
 from lgsid_ray.config.study import load_study
-from lgsid_ray.errors import ConfigError
+from lgsid_ray.errors import ConfigError, GateError
+from lgsid_ray.execution.run import Run
 from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.pipeline import standing
+from lgsid_ray.studies import runs
 from lgsid_ray.studies.measures import measure
-from lgsid_ray.studies.runs import Outcome, settings
+from lgsid_ray.studies.runs import Outcome, Setting, settings
 from lgsid_ray.studies.study import run_study
 from lgsid_ray.studies.table import comma_separated, markdown, summarise, write
 
-METRICS = {
+METRICS: dict[str, dict[str, Any]] = {
     "evaluate": {
         "retrieval": [
             {"space": "origin", "group": "all", "k": 5, "district": 0.2},
@@ -91,6 +96,32 @@ def test_a_measure_of_no_stage_is_refused_before_anything_runs(tmp_path: Path) -
     study, base = load_study(_study(tmp_path, GOOD.replace("evaluate:", "evaluation:")))
     with pytest.raises(ConfigError, match="'evaluation' is no stage"):
         run_study(study, base, str(tmp_path / "run"), print)
+
+
+def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_one(setting: Setting, *_: Any) -> dict[str, float]:
+        if setting.label == "ours, seed 0":
+            raise RuntimeError("worker failed") from GateError("diverged")  # as Ray Train tells it
+        if setting.label == "other, seed 1":
+            raise KeyError("bug")
+        return {"T@5": 0.5}
+
+    monkeypatch.setattr(runs, "run_one", run_one)
+    study, base = load_study(_study(tmp_path, GOOD))
+    chosen = settings(base, study.arms, study.seeds, "study")
+    found = runs.run_all(chosen, "nowhere", "evaluate", study.measures, 1, lambda _: None)
+    assert [one.error for one in found] == ["diverged", None, None, "internal error: KeyError: 'bug'"]
+
+
+def test_measures_name_the_runs_tokenizer_and_the_embeddings_it_reads(
+    tmp_path: Path,
+) -> None:
+    run = Run(str(tmp_path), load(None, ["tokenizer.embeddings=origin"]))
+    wanted = {"T@5": "evaluate:retrieval[space={space},group=all,k=5].district", "AUC": "rank:{tokenizer}"}
+    for stage in standing(run)[-1][0].inputs.values():
+        if stage in METRICS:
+            run.directory(stage).write_json("metrics.json", {**METRICS[stage], "hgit": 0.76})
+    assert runs.read_measures(run, "report", wanted) == {"T@5": 0.2, "AUC": 0.76}
 
 
 def _outcomes(tmp_path: Path) -> list[Outcome]:
