@@ -108,8 +108,8 @@ def read_measures(run: Run, until: str, measures: Mapping[str, str]) -> dict[str
     return {column: measure(metrics, where.format(**names)) for column, where in measures.items()}
 
 
-def _outcome(setting: Setting, finish: Callable[[], Mapping[str, float | None]], log: Log) -> Outcome:
-    """What `finish` returns, or why it fails; whatever that is, the other runs go on."""
+def _outcome(setting: Setting, finish: Callable[[], Any], log: Log) -> Outcome:
+    """The measures that `finish` returns, or why it fails; whatever that is, the other runs go on."""
     try:
         outcome = Outcome(setting, finish())
     except Exception as error:

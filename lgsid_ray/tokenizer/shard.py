@@ -36,8 +36,9 @@ class View:
 class Shards(Protocol):
     """Shards of all items, wherever they are."""
 
-    trained: int
-    """Training items in all of them."""
+    @property
+    def trained(self) -> int:
+        """Training items in all of them."""
 
     def map(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every shard; results in the order of the shards."""
