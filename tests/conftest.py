@@ -1,9 +1,13 @@
 """Fixtures shared by all tests."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+# Tests work on small arrays: more threads than one wait for each other, for minutes where other processes run too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lgsid_ray.config import RunConfig, load
 from lgsid_ray.config.sampling import SamplingConfig
 from lgsid_ray.errors import StorageError
 from lgsid_ray.execution import run as run_module
+from lgsid_ray.execution.lease import Pace, hold
 from lgsid_ray.execution.run import Run
 from lgsid_ray.execution.stage import Cell, Facts, Inputs, Stage
 from lgsid_ray.execution.storage import StageDir
@@ -29,6 +31,7 @@ def _named_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     real, code = run_module.function_of, run_module.code_of
     monkeypatch.setattr(run_module, "function_of", lambda name: FUNCTIONS.get(name) or real(name))
     monkeypatch.setattr(run_module, "code_of", lambda name, kind: {} if name in FUNCTIONS else code(name, kind))
+    monkeypatch.setattr(run_module, "hold", partial(hold, pace=Pace(settle_s=0)))
 
 
 def named(function: Callable[..., Any]) -> str:
