@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lgsid_ray.config import RunConfig, Tree, parse, read_tree
+from lgsid_ray.config import RunConfig, load
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -61,12 +61,11 @@ def tell(line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def tree_of(config: str | None, overrides: list[str] | None, address: str | None = None) -> Tree:
-    """The configuration of a command line as a tree, before it is validated."""
-    extra = [f"ray.address={address}"] if address else []
-    return read_tree(config, [*(overrides or []), *extra])
+def all_of(overrides: list[str] | None, address: str | None) -> list[str]:
+    """The overrides of a command line, its --ray-address among them."""
+    return [*(overrides or []), *([f"ray.address={address}"] if address else [])]
 
 
 def configure(config: str | None, overrides: list[str] | None, address: str | None = None) -> RunConfig:
     """The resolved configuration of a command line."""
-    return parse(tree_of(config, overrides, address), f"config {config}" if config else "the configuration")
+    return load(config, all_of(overrides, address))

@@ -6,8 +6,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lgsid_ray.cli.options import Address, Config, Debug, Out, Set, configure, console, reported, tell, tree_of
-from lgsid_ray.config import RunConfig
+from lgsid_ray.cli.options import Address, Config, Debug, Out, Set, all_of, configure, console, reported, tell
+from lgsid_ray.config import RunConfig, read_tree
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.pipeline import STAGES, execute, standing, tokenizer_stage
 
@@ -95,7 +95,7 @@ def evaluate_command(
         raise ConfigError(f"--seeds {seeds!r}: expected whole numbers with commas, for example 0,1,2") from None
     from lgsid_ray.studies.runs import settings
 
-    planned = settings(tree_of(config, overrides, ray_address), {"run": {}}, chosen, "the configuration")
+    planned = settings(read_tree(config, all_of(overrides, ray_address)), {"run": {}}, chosen, "the configuration")
     _print_metrics([run_until(setting.config, out, "evaluate") for setting in planned])
 
 

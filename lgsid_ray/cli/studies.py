@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from lgsid_ray.cli.options import Address, Config, Debug, Out, Set, configure, console, reported, tell, tree_of
+from lgsid_ray.cli.options import Address, Config, Debug, Out, Set, all_of, console, reported, tell
+from lgsid_ray.config import parse, read_tree
 
 if TYPE_CHECKING:
     from lgsid_ray.studies.table import Summary
@@ -32,14 +33,12 @@ def study_command(
 
     Example: lgsid study configs/studies/lambda.yaml --out runs/demo
     """
-    from lgsid_ray.config import parse
     from lgsid_ray.config.study import load_study
     from lgsid_ray.execution.session import ray_session
     from lgsid_ray.studies.study import run_study
 
-    extra = [f"ray.address={ray_address}"] if ray_address else []
-    planned, base = load_study(study, [*(overrides or []), *extra])
-    with ray_session(parse(dict(base), f"the base of {study}").ray):
+    planned, base = load_study(study, all_of(overrides, ray_address))
+    with ray_session(parse(base, f"the base of {study}").ray):
         folder, summary = run_study(planned, base, out, tell)
     _print(summary)
     for name in ("table.md", "table.csv", "table.parquet", "report.html"):
@@ -63,8 +62,9 @@ def tune_command(
     from lgsid_ray.execution.session import ray_session
     from lgsid_ray.studies.search import search
 
-    with ray_session(configure(config, overrides, ray_address).ray):
-        folder, summary = search(tree_of(config, overrides, ray_address), out, tell)
+    base = read_tree(config, all_of(overrides, ray_address))
+    with ray_session(parse(base, f"config {config}" if config else "the configuration").ray):
+        folder, summary = search(base, out, tell)
     _print(summary)
     for name in ("best.yaml", "trials.json", "pareto.html"):
         tell(folder.path(name))

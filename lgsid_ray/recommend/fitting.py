@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lgsid_ray.arrays import Int64
 from lgsid_ray.execution.engine import load_weights
-from lgsid_ray.recommend.batches import Batches, order
+from lgsid_ray.recommend.batches import Batches
 from lgsid_ray.recommend.panel import Panel
 
 CHUNK = 4096
@@ -52,20 +52,6 @@ class Schedule:
         begin = step % self.epoch_steps * self.batch_size
         batch = np.resize(shuffled[begin : begin + self.batch_size], self.batch_size)
         return batch[rank::workers]
-
-
-class Shuffles:
-    """The shuffled rows of the epoch at hand, made once per epoch."""
-
-    def __init__(self, rows: Int64, seed: int) -> None:
-        self._rows, self._seed = rows, seed
-        self._epoch, self._order = -1, rows
-
-    def of(self, epoch: int) -> Int64:
-        """The training rows in the order of `epoch`."""
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, order(self._rows, self._seed, epoch)
-        return self._order
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Cells trained side by side in one worker group, whose results lie apart, each in its cell's own folder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import torch
@@ -15,8 +15,8 @@ from lgsid_ray.execution.engine import Engine, weights_of
 from lgsid_ray.execution.stage import Cell, Facts
 from lgsid_ray.execution.storage import SCRATCH, StageDir
 from lgsid_ray.execution.train import fit, train_steps
-from lgsid_ray.recommend.batches import Batches, moved
-from lgsid_ray.recommend.fitting import Best, Schedule, Shuffles, curve
+from lgsid_ray.recommend.batches import Batches, moved, order
+from lgsid_ray.recommend.fitting import Best, Schedule, curve
 from lgsid_ray.recommend.panel import Panel
 
 WEIGHTS, HISTORY, METRICS = "weights.safetensors", "history.json", "metrics.json"
@@ -109,13 +109,13 @@ def _loop(task: dict[str, Any]) -> None:
         panel, section.learning_rate, section.weight_decay, section.trainer.zero_stage, section.clip, panel.prefixes
     )
     rank, workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    shuffles = Shuffles(batches.train, schedule.seed)
+    shuffled = lru_cache(maxsize=1)(partial(order, batches.train, schedule.seed))  # once an epoch
 
     def step(number: int) -> tuple[Tensor, dict[str, float]]:
         ended = schedule.ended_epoch(number)
         if ended:
             _take_snapshot(engine, home, ended, writes=rank == 0)
-        rows = schedule.share(shuffles.of(number // schedule.epoch_steps), number, rank, workers)
+        rows = schedule.share(shuffled(number // schedule.epoch_steps), number, rank, workers)
         panel.train()
         found = engine.model(moved(batches.batch(rows), engine.device), number, rank)
         losses = {f"{name}/{part}": loss for name, parts in found.items() for part, loss in parts.items()}

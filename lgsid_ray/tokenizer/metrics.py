@@ -1,7 +1,7 @@
 """How good codebooks are, over the whole set of items: usage, perplexity, KL, collisions, reconstruction."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,6 @@ class Errors:
     def __add__(self, other: "Errors") -> "Errors":
         total, left = (np.add(*pair).tolist() for pair in ((self.total, other.total), (self.left, other.left)))
         return Errors(self.count + other.count, total, self.square + other.square, left)
-
-    def as_json(self) -> dict[str, Any]:
-        """JSON values that `Errors(**values)` takes."""
-        return asdict(self)
 
 
 def level_metrics(counts: Int64) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import faiss
@@ -109,7 +110,7 @@ def _encode_span(tokenizer: Tokenizer, span: Span) -> pa.Table:
     tokens = tokenizer.encode(items, embeddings)
     errors = Errors.of(tokenizer.levels, embeddings, tokens)
     table = pa.table({"item_id": items.column("item_id"), "tokens": lists(tokens, pa.int32())})
-    return table.replace_schema_metadata({"errors": json.dumps(errors.as_json())})
+    return table.replace_schema_metadata({"errors": json.dumps(asdict(errors))})
 
 
 def _encode(work: list[Span], out: StageDir, actors: int) -> None:

@@ -12,8 +12,8 @@ from lgsid_ray.artifacts import Sids
 from lgsid_ray.config.recommend import DinConfig, GenerateCell, GenerateConfig, RankCell, RankConfig, TigerConfig
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.recommend.batches import Batches
-from lgsid_ray.recommend.fitting import Schedule, Shuffles, calibrate
+from lgsid_ray.recommend.batches import Batches, order
+from lgsid_ray.recommend.fitting import Schedule, calibrate
 from lgsid_ray.recommend.log import TEST, TRAIN, VALID, Log
 from lgsid_ray.recommend.panel import Panel
 
@@ -29,7 +29,6 @@ def plain_fit() -> Fit:
     def fit(section: RankConfig | GenerateConfig, panel: Panel, batches: Batches) -> Schedule:
         torch.manual_seed(0)
         schedule = Schedule(len(batches.train), section.batch_size, section.epochs, seed=0)
-        shuffles = Shuffles(batches.train, schedule.seed)
         matrices = {"params": [p for p in panel.parameters() if p.ndim > 1], "weight_decay": section.weight_decay}
         vectors = {"params": [p for p in panel.parameters() if p.ndim < 2], "weight_decay": 0.0}
         optimiser = torch.optim.AdamW([matrices, vectors])
@@ -37,7 +36,8 @@ def plain_fit() -> Fit:
         for number in range(schedule.steps):
             for group in optimiser.param_groups:
                 group["lr"] = section.learning_rate * schedule.scale(number)
-            rows = schedule.share(shuffles.of(number // schedule.epoch_steps), number, rank=0, workers=1)
+            shuffled = order(batches.train, schedule.seed, number // schedule.epoch_steps)
+            rows = schedule.share(shuffled, number, rank=0, workers=1)
             optimiser.zero_grad()
             losses = panel(batches.batch(rows), number)
             sum(loss for parts in losses.values() for loss in parts.values()).backward()

@@ -7,22 +7,21 @@ from torch import Tensor, nn
 
 from lgsid_ray.errors import StorageError
 from lgsid_ray.recommend.batches import order
-from lgsid_ray.recommend.fitting import Best, Schedule, Shuffles, curve
+from lgsid_ray.recommend.fitting import Best, Schedule, curve
 from lgsid_ray.recommend.panel import Panel
 
 
 def test_an_epoch_takes_every_row_once_whatever_the_number_of_workers() -> None:
     schedule = Schedule(rows=24, batch_size=6, epochs=2, seed=0)
     assert (schedule.epoch_steps, schedule.steps) == (4, 8)
-    shuffles = Shuffles(np.arange(100, 124), seed=0)
+    rows = np.arange(100, 124)
     for epoch in range(2):
-        shuffled = shuffles.of(epoch)
+        shuffled = order(rows, 0, epoch)
         taken = [schedule.share(shuffled, 4 * epoch + s, rank, 3) for s in range(4) for rank in range(3)]
         assert sorted(np.concatenate(taken).tolist()) == list(range(100, 124))
         alone = schedule.share(shuffled, 4 * epoch + 1, 0, 1)
         assert sorted(alone.tolist()) == sorted(np.concatenate(taken[3:6]).tolist())
-    assert shuffles.of(0).tolist() != shuffles.of(1).tolist()
-    assert shuffles.of(0).tolist() == order(np.arange(100, 124), 0, 0).tolist()
+    assert order(rows, 0, 0).tolist() != order(rows, 0, 1).tolist()
 
 
 def test_fewer_rows_than_a_batch_are_repeated() -> None:

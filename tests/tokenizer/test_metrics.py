@@ -1,6 +1,7 @@
 """Usage, perplexity, divergence, collisions and reconstruction on known answers and against loops."""
 
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_errors_of_parts_add_up_and_are_relative_to_the_variance() -> None:
     tokens = np.stack([rng.integers(0, 5, 90), rng.integers(0, 3, 90)], axis=1).astype(np.int32)
     cuts = [slice(0, 1), slice(1, 50), slice(50, 90)]
     errors = np.sum([Errors.of(levels, embeddings[cut], tokens[cut]) for cut in cuts])
-    found = tokenizer_metrics([5, 3], tokens, Errors(**errors.as_json()))
+    found = tokenizer_metrics([5, 3], tokens, Errors(**asdict(errors)))
     rest = embeddings - levels[0].centres[tokens[:, 0]]
     variance = np.square(embeddings - embeddings.mean(axis=0)).sum()
     assert found["levels"][0]["relative_error"] == pytest.approx(np.square(rest).sum() / variance, rel=1e-5)
