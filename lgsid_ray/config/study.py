@@ -11,6 +11,8 @@ from lgsid_ray.config.tree import Tree, read_tree, refusal
 from lgsid_ray.errors import ConfigError
 
 MEASURE = re.compile(r"^\w+:\S.*$")
+NAMES = {"tokenizer", "space"}
+"""What a measure may hold in braces, see studies/measures.py."""
 
 
 class StudyConfig(Section):
@@ -41,6 +43,8 @@ class StudyConfig(Section):
         for column, where in measures.items():
             if not MEASURE.match(where):
                 raise ValueError(f"{column}: {where!r} is not `stage:path`")
+            if unknown := set(re.findall(r"\{(.*?)\}", where)) - NAMES:
+                raise ValueError(f"{column}: {', '.join(unknown)} stands for nothing; {', '.join(sorted(NAMES))} do")
         return measures
 
 

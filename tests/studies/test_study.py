@@ -77,6 +77,7 @@ def test_arms_are_overrides_of_the_base_for_every_seed(tmp_path: Path) -> None:
     [
         (GOOD.replace("name: small", "name: a/b"), "name"),
         (GOOD.replace("evaluate:retr", "retr"), "stage:path"),
+        (GOOD.replace("k=5", "k={k}"), "T@5: k stands for nothing; space, tokenizer do"),
         (GOOD.replace("arms:", "arm:"), "arm: unknown key"),
         (GOOD.replace("base.yaml", "nowhere.yaml"), "nowhere.yaml: no such file"),
     ],
