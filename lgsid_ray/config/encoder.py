@@ -8,7 +8,7 @@ from lgsid_ray.config.base import Section, resource
 
 
 class PromptConfig(Section):
-    """Templates of METHOD's P = [P_content, P_location]; a field that is null drops out with its clause.
+    """Templates of the prompt P = [P_content, P_location]; a field that is null drops out with its clause.
 
     Fields are the columns of the catalogue's items and `geohash`, made from lat and lon.
     """

@@ -8,7 +8,7 @@ from lgsid_ray.config.base import Section
 
 
 class EvaluateConfig(Section):
-    """Retrieval metrics, clusterings and frontiers (METHOD, How alignment is judged)."""
+    """Retrieval metrics, clusterings and frontiers (docs/method.md, "How alignment is judged")."""
 
     ks: list[Annotated[int, Field(ge=1)]] = Field(default=[5, 10, 100], min_length=1)
     """K of the retrieval tables; the frontiers are always taken at 5."""

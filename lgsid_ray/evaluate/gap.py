@@ -1,4 +1,4 @@
-"""Geographic gap closed (METHOD §4): how far an arm climbs towards the oracle at the same loss of meaning.
+"""Geographic gap closed (docs/method.md): how far an arm climbs towards the oracle at the same loss of meaning.
 
 A frontier is the broken line through its points in the order of its knob. At a floor f an arm is worth the best
 T@5 on that line with Similarity@5 at least f × origin's. Where the line falls steadily this is the point at which

@@ -14,7 +14,7 @@ from lgsid_ray.execution.storage import StageDir
 
 
 def evaluate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
-    """Judge the embeddings and the SIDs of a run (METHOD §4).
+    """Judge the embeddings and the SIDs of a run (docs/method.md, "How alignment is judged").
 
     Reads catalogue, embed, tokenise and, where the run has them, embed_aligned and embed_content. Memory: one
     float32 matrix per space, labels as codes, scores in bounded blocks.

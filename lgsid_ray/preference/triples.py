@@ -1,4 +1,4 @@
-"""Preference triples (anchor, i+, i-) of one cell's anchors (D_mix of METHOD).
+"""Preference triples (anchor, i+, i-) of one cell's anchors (D_mix).
 
 Every draw depends on the seed and on the triple's own identity (source, anchor, counter) alone, so triples do not
 depend on how anchors are spread over tasks.
