@@ -184,6 +184,8 @@ def execute(run: "Run", until: str | None = None) -> "dict[str, Manifest]":
     catalogue = plan(run.config)[0]
     done = {catalogue.name: run.execute(catalogue)}
     facts = done[catalogue.name].facts
+    if lost := facts["items_quarantined"] + facts["interactions_quarantined"]:
+        run.log(f"catalogue: {lost} rows are unfit; see {run.directory(catalogue.name).path('quarantine.parquet')}")
     _settle(run, facts)
     stages = [stage for stage in needed(run.config, until) if stage.name not in done]
     for stage in stages:

@@ -12,7 +12,6 @@ import pytest
 
 import lgsid_ray
 from lgsid_ray import Tokenizer, parse_sid
-from lgsid_ray.artifacts import Items
 from lgsid_ray.tokenizer.levels import on_embeddings
 
 README = Path(__file__).parents[1] / "README.md"
@@ -40,7 +39,7 @@ def test_the_example_in_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFi
     section = README.read_text(encoding="utf-8").partition("## From Python")[2]
     (code,) = re.findall("```python\n(.*?)```", section, re.DOTALL)[:1]
     rows = [{"item_id": f"i{row}", "name": f"cafe {row}", "city": "Bern", "lat": 46.9, "lon": 7.4} for row in range(3)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=Items.schema), tmp_path / "new-items.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new-items.parquet")
     centres = np.random.default_rng(0).standard_normal((4, 384)).astype(np.float32)
     Tokenizer("res_kmeans", (on_embeddings(centres), on_embeddings(centres / 4))).save(tmp_path)
     (tmp_path / "mine.yaml").write_text("seed: 1", encoding="utf-8")

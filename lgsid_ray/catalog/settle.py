@@ -6,7 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lgsid_ray.arrays import Bool, Float64, UInt64
+from lgsid_ray.artifacts import Items
 from lgsid_ray.artifacts.labels import LEVELS, label_paths
+from lgsid_ray.artifacts.table import conform
 from lgsid_ray.catalog.gazetteer import gazetteer
 from lgsid_ray.config.catalogue import SplitConfig
 from lgsid_ray.draws import random_bits, unit
@@ -55,6 +57,17 @@ def fill_labels(items: pa.Table, located: bool = True) -> pa.Table:
         items = items.set_column(items.column_names.index(level), level, pa.array(given[level], pa.string()))
         items = items.append_column(f"{level}_filled", pa.array(lacking[level]))
     return items
+
+
+def complete(items: pa.Table) -> pa.Table:
+    """New items as the catalogue stage would make them: absent columns are null, missing labels filled."""
+    names = [name for name in Items.schema.names if not name.endswith("_filled")]
+    given = {
+        name: items.column(name) if name in items.column_names else pa.nulls(len(items), Items.schema.field(name).type)
+        for name in names
+    }
+    located = given["lat"].null_count == 0 and given["lon"].null_count == 0
+    return conform(fill_labels(pa.table(given), located), Items.schema, "items")
 
 
 def count_exchanged(lat: Float64, lon: Float64) -> int:

@@ -56,7 +56,8 @@ def status_command(out: Out = "runs/run", debug: Debug = False) -> None:
     except ValueError as error:
         raise StorageError(f"{where} is corrupt ({error}); give the command of the run again, it writes it") from None
     run = Run(out, parse(tree, where))
-    table = Table("stage", "state", "seconds", "peak GiB", "folder", title=home.root)
+    table = Table("stage", "state", "seconds", "peak GiB", title=home.root)
+    table.add_column("folder", overflow="fold")  # to be copied: never cut
     for stage, done in standing(run):
         folder = f"{stage.name}/{run.fingerprint(stage.name)}"
         state = "done" if done else ("interrupted" if home.exists(folder) else "not started")

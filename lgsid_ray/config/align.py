@@ -1,6 +1,6 @@
 """Reward model (Eq 1-4) and G-DPO (Eq 6-8)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,7 +39,7 @@ class AlignConfig(Section):
 
     beta: float = Field(default=1.0, gt=0)
     """β of Eq 6."""
-    lambda_: float | Literal["auto"] = Field(default="auto", alias="lambda")
+    lambda_: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(default="auto", alias="lambda")
     """λ of Eq 8, or `auto`: a dual variable that holds the semantic floor."""
     floor: float = Field(default=0.97, gt=0, le=1)
     """Semantic floor of λ = auto: share of origin's Similarity@5 to keep."""

@@ -18,7 +18,9 @@ def selection(default: Any, **bounds: Any) -> Any:
 class Section(BaseModel):
     """A section of the tree: unknown keys and silent conversions are refused, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     def identity(self) -> dict[str, Any]:
         """The section as JSON values, less its resources: what a fingerprint covers."""

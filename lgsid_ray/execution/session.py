@@ -13,7 +13,7 @@ from pathlib import Path
 import ray
 
 from lgsid_ray.config.cluster import RayConfig
-from lgsid_ray.errors import ConfigError
+from lgsid_ray.errors import ConfigError, LgsidError
 
 _PREFIX = "lgsid-ray-"
 _ENVIRONMENT = {
@@ -56,6 +56,24 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     with session_folder() as folder:
         before = os.environ.get("RAY_TMPDIR")
         os.environ["RAY_TMPDIR"] = str(folder)
+        try:
+            _start_here(config, folder)
+            yield
+        finally:
+            ray.shutdown()
+            if before is None:
+                del os.environ["RAY_TMPDIR"]
+            else:
+                os.environ["RAY_TMPDIR"] = before
+
+
+def _start_here(config: RayConfig, folder: Path) -> None:
+    """Start a private Ray.
+
+    Raises:
+        LgsidError: it does not come up.
+    """
+    try:
         with _without_greeting():
             ray.init(
                 address="local",
@@ -67,14 +85,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
-        try:
-            yield
-        finally:
-            ray.shutdown()
-            if before is None:
-                del os.environ["RAY_TMPDIR"]
-            else:
-                os.environ["RAY_TMPDIR"] = before
+    except Exception as error:  # Ray raises that very class where a node comes up too slowly
+        raise LgsidError(f"Ray did not start on this machine: {error}; give the same command again") from error
 
 
 @contextmanager

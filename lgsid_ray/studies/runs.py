@@ -57,9 +57,18 @@ def settings(base: Tree, arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[
         for seed in seeds:
             tree = copy.deepcopy(base)
             for key, value in {**overrides, "seed": seed}.items():
-                assign(tree, key, copy.deepcopy(value))
+                _put(tree, key, value)
             found.append(Setting(arm, seed, parse(tree, f"{origin}, arm {arm!r}")))
     return found
+
+
+def _put(tree: Tree, key: str, value: Any) -> None:
+    """Put a value in; a mapping changes what it names and leaves the rest of its section."""
+    if isinstance(value, dict):
+        for inner, one in value.items():
+            _put(tree, f"{key}.{inner}", one)
+    else:
+        assign(tree, key, copy.deepcopy(value))
 
 
 def run_all(

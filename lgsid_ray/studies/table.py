@@ -45,8 +45,8 @@ class Summary:
     title: str
     columns: Sequence[str]
     rows: Mapping[str, Mapping[str, Mean | None]]
-    failed: Mapping[str, str]
-    """Run → why it has no figures."""
+    failed: dict[str, str]
+    """Run, or column → why it has no figures."""
 
     def texts(self) -> list[list[str]]:
         """Rows of text, the arm first, a dash where nothing was measured."""

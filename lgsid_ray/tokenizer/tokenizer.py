@@ -109,6 +109,10 @@ class Tokenizer:
             StorageError: missing, corrupt or incomplete, or of a kind that this version does not know.
         """
         folder, name = _place(where)
+        if not folder.exists(name):
+            raise StorageError(
+                f"{folder.path(name)} is missing: name the folder of a tokenise stage (see lgsid status)"
+            )
         content = folder.read(name)
         try:
             tensors = load(content)

@@ -5,8 +5,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from lgsid_ray.artifacts import Items
 from lgsid_ray.catalog.settle import (
     choose_districts,
+    complete,
     count_exchanged,
     duplicates,
     fill_labels,
@@ -123,3 +125,15 @@ def test_exchanged_coordinates_are_told_where_they_leave_the_towns() -> None:
     assert count_exchanged(lat, lon) == 0
     assert count_exchanged(lon[:4], lat[:4]) == 4  # Sydney exchanged is out of range, and rejected before
     assert count_exchanged(np.array([0.0, -50.0]), np.array([-30.0, 20.0])) == 0  # at sea either way
+
+
+def test_new_items_are_completed_as_the_catalogue_would() -> None:
+    given = pa.table({"item_id": ["a", "b"], "name": ["x", "y"], "lat": [30.27, 40.71], "lon": [-97.74, -74.01]})
+    found = complete(given.append_column("city", pa.array([None, "Gotham"])))
+    assert found.schema.equals(Items.schema)
+    assert found.column("province").to_pylist() == ["Texas", "New York"]
+    assert found.column("city").to_pylist() == ["Austin", "Gotham"]
+    assert found.column("city_filled").to_pylist() == [True, False]
+    assert found.column("brand").null_count == 2
+    unlocated = complete(given.select(["item_id", "name"]))
+    assert unlocated.column("city").null_count == 2

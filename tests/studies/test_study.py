@@ -93,6 +93,20 @@ def test_an_arm_that_is_refused_is_named(tmp_path: Path) -> None:
         settings(base, study.arms, study.seeds, "study small")
 
 
+def test_a_mapping_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
+    text = GOOD.replace("tokenizer: {sizes: [4, 4]}", "tokenizer: {kind: res_kmeans, kmeans: {iterations: 3}}")
+    study, base = load_study(_study(tmp_path, text))
+    tokenizer = settings(base, study.arms, study.seeds, "study")[-1].config.tokenizer
+    assert (tokenizer.kind, tokenizer.sizes, tokenizer.kmeans.iterations) == ("res_kmeans", [8, 4], 3)
+
+
+def test_a_measure_that_no_arm_reaches_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    text = GOOD.replace("arms:", "until: tokenise\narms:")
+    study, base = load_study(_study(tmp_path, text))
+    with pytest.raises(ConfigError, match="'T@5' is of stage evaluate, which no arm runs up to tokenise"):
+        run_study(study, base, str(tmp_path / "run"), print)
+
+
 def test_a_measure_of_no_stage_is_refused_before_anything_runs(tmp_path: Path) -> None:
     study, base = load_study(_study(tmp_path, GOOD.replace("evaluate:", "evaluation:")))
     with pytest.raises(ConfigError, match="'evaluation' is no stage"):
