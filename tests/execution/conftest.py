@@ -34,6 +34,7 @@ def bucket() -> Iterator[str]:
             assert server.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # it would lead to another module's server
         fsspec.filesystem("s3").mkdir("lgsid-test")
         yield "s3://lgsid-test"
     server.terminate()
