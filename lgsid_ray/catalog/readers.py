@@ -1,168 +1,122 @@
-"""Files in: their rows in chunks, every row with its number. Nothing is held whole.
+"""Files in: their rows in chunks, every row with its number. Nothing is held whole."""
 
-A chunk is a dict of object arrays by the file's own column names; text formats give strings. What cannot even be
-split into columns comes out as a reject with its row number.
-"""
-
-import csv as text_csv
 import io
-import json
 import zipfile
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from lgsid_ray.arrays import Int64, Object
+from lgsid_ray.catalog import paths
+from lgsid_ray.catalog.columns import Column
+from lgsid_ray.catalog.delimited import delimited
+from lgsid_ray.catalog.documents import column_of, documents
+from lgsid_ray.catalog.rows import CHUNK_ROWS, Chunk, Wanted, lay_out, refuse_nested, require, wanted_columns
 from lgsid_ray.catalog.sources import File, open_file
-from lgsid_ray.config.catalogue import TableSource
-from lgsid_ray.errors import InputError
+from lgsid_ray.config.catalogue import ITEM_POINT, TableSource
+from lgsid_ray.errors import InputError, LgsidError
 
-CHUNK_ROWS = 20_000
-_CSV_BLOCK = 4 << 20
-
-
-@dataclass
-class Chunk:
-    """Some rows of a file.
-
-    Attributes:
-        rows: (n,) 1-based data row numbers within the file.
-        columns: the file's columns, (n,) objects each.
-        rejects: rows that could not be read: number, reason, raw text.
-    """
-
-    rows: Int64
-    columns: dict[str, Object]
-    rejects: list[tuple[int, str, str]] = field(default_factory=list)
+_READERS = {"csv": delimited, "tsv": delimited, "json": documents, "jsonl": documents}
 
 
-def read(file: File, source: TableSource) -> Iterator[Chunk]:
-    """The rows of `file` in order.
+def read(file: File, source: TableSource, table: str) -> Iterator[Chunk]:
+    """The rows of `file`, a part of the `table` items or interactions, in order.
 
     Raises:
-        InputError: it is truncated, not UTF-8, or not what its format says; file and position are named.
+        InputError: it is damaged, not what its format says, or lacks a column; file and place are named.
     """
-    reader = {"parquet": _parquet, "csv": _csv, "tsv": _csv, "jsonl": _jsonl}[file.format]
+    reader = _READERS.get(file.format, _parquet)
+    done = 0
     try:
         with open_file(file) as stream:
-            yield from reader(file, stream, source)
-    except (pa.ArrowInvalid, zipfile.BadZipFile, EOFError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{file.label}: {_explain(error, file)}") from error
+            for chunk in reader(file, stream, source, wanted_columns(source, table)):
+                yield chunk
+                done += len(chunk.rows) + len(chunk.rejects)
+    except (LgsidError, MemoryError):
+        raise
+    except Exception as error:  # whatever a file can make a parser do
+        raise InputError(f"{file.label}: {_explain(error, file, done)}") from error
 
 
-def delimiter_of(file: File, source: TableSource) -> str:
-    """The delimiter that `file` is read with."""
-    return source.delimiter or ("\t" if file.format == "tsv" else ",")
-
-
-def _parquet(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
+def _parquet(file: File, stream: IO[bytes], source: TableSource, wanted: list[Wanted]) -> Iterator[Chunk]:
+    parquet = pq.ParquetFile(stream)
+    names = parquet.schema_arrow.names
+    layout = lay_out(names, wanted, file)
+    require(layout, names, file, source)
+    needed = sorted({names[place] for place, _ in layout.places.values()})
+    by_name = {one.name: one for one in wanted}
     done = 0
-    for batch in pq.ParquetFile(stream).iter_batches(batch_size=CHUNK_ROWS):
-        columns = {name: _objects(batch.column(name)) for name in batch.schema.names}
-        yield Chunk(np.arange(done + 1, done + len(batch) + 1), columns)
+    for batch in parquet.iter_batches(batch_size=CHUNK_ROWS, columns=needed):
+        columns = {
+            name: _column(batch.column(names[place]), steps, by_name[name], file)
+            for name, (place, steps) in layout.places.items()
+        }
+        yield Chunk(np.arange(done + 1, done + len(batch) + 1), columns, _raw_of(batch))
         done += len(batch)
 
 
-def _objects(column: pa.Array) -> Object:
-    values = np.empty(len(column), dtype=object)
-    values[:] = column.to_pylist()
-    return values
+def _column(column: pa.Array, steps: paths.Steps, one: Wanted, file: File) -> Column:
+    try:
+        column, steps = paths.descend_structs(column, steps)
+    except KeyError as error:
+        raise InputError(
+            f"{file.label}: column {one.path!r} (our {one.name}) is missing: there is no field {error.args[0]!r}; "
+            "look at the file's schema, and map it with `columns`"
+        ) from None
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if steps or (one.name == ITEM_POINT and pa.types.is_struct(column.type)):
+        return column_of([paths.descend(value, steps) for value in column.to_pylist()], one, file)
+    if pa.types.is_nested(column.type):
+        kind = "objects" if pa.types.is_struct(column.type) else "lists"
+        raise refuse_nested(one.name, paths.below(column.type, one.path), kind, file)
+    plain = pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type)
+    return Column(column.cast(pa.string()) if plain else column)
 
 
-def _csv(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
-    bad: list[tuple[int, str, str]] = []
-    header_lines = 0 if source.header else 1
+def _raw_of(batch: pa.RecordBatch) -> Any:
+    def raw(place: int) -> dict[str, Any]:
+        return {name: _told(batch.column(name)[place]) for name in batch.schema.names}
 
-    def reject(row: Any) -> str:
-        reason = f"{row.actual_columns} columns instead of {row.expected_columns}"
-        bad.append((row.number - header_lines, reason, row.text))
-        return "skip"
-
-    delimiter = delimiter_of(file, source)
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=reject)
-    names = source.header or _header(file, delimiter)
-    reader = csv.open_csv(
-        stream,
-        csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK, column_names=names, skip_rows=header_lines),
-        parse,
-        csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]),
-    )
-    done = 0
-    for batch in reader:
-        rows = np.arange(done + 1, done + len(batch) + 1)
-        for number, _, _ in bad:
-            rows[rows >= number] += 1  # a row that was left out still has its number
-        done = int(rows[-1]) if len(rows) else done
-        columns = {name: _objects(batch.column(name)) for name in batch.schema.names}
-        yield Chunk(rows, columns, [reject for reject in bad if reject[0] < done])
-        bad[:] = [reject for reject in bad if reject[0] > done]  # Arrow reads ahead: these belong to later rows
-    if bad:
-        yield Chunk(np.empty(0, np.int64), {name: np.empty(0, object) for name in names}, bad)
+    return raw
 
 
-def _header(file: File, delimiter: str) -> list[str]:
-    """The first line's names; read apart from the rest, so that every column can be asked for as text."""
+def _told(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):  # a year that Python does not know, or text that is none
+        return str(value.cast(pa.int64())) if pa.types.is_temporal(value.type) else repr(value.as_buffer().to_pybytes())
+
+
+def _explain(error: Exception, file: File, done: int) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, UnicodeError):
+        return f"after row {done}: not the encoding it is read with: {text}; set `encoding`"
+    damaged = isinstance(error, (EOFError, zlib.error, zipfile.BadZipFile)) or "footer" in text or "magic bytes" in text
+    if damaged or "CRC" in text or "gzip" in text.lower():
+        return f"after row {done}: truncated, damaged, or not {file.format}: {text}; fetch or write it again"
+    if file.format == "parquet" and (place := _damaged_column(file)):
+        return f"{place}: cannot be read: {text}; fetch or write it again"
+    kind = "" if isinstance(error, (pa.ArrowException, OSError)) else f"{type(error).__name__}: "
+    return f"after row {done}: cannot be read as {file.format}: {kind}{text}; fetch or write it again, or set `format`"
+
+
+def _damaged_column(file: File) -> str:
+    """Which row group and column of a Parquet file cannot be read; empty where each can by itself."""
     with open_file(file) as stream:
-        line = io.TextIOWrapper(stream, encoding="utf-8-sig").readline()
-    if not line.strip():
-        raise InputError(f"{file.label}: the first line is empty; expected column names (or set `header`)")
-    return [name.strip() for name in next(text_csv.reader([line], delimiter=delimiter))]
-
-
-def _jsonl(file: File, stream: IO[bytes], source: TableSource) -> Iterator[Chunk]:
-    rows: list[tuple[int, dict[str, Any]]] = []
-    bad: list[tuple[int, str, str]] = []
-    names: dict[str, None] = {}
-    for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8-sig"), start=1):
-        if not line.strip():
-            continue
         try:
-            value = json.loads(line)
-            if not isinstance(value, dict):
-                raise ValueError("not an object")
-            rows.append((number, value))
-            names.update(dict.fromkeys(value))
-        except ValueError as error:
-            bad.append((number, f"not JSON: {error}", line.strip()[:500]))
-        if len(rows) >= CHUNK_ROWS:
-            yield _json_chunk(rows, bad, list(names))
-            rows, bad = [], []
-    yield _json_chunk(rows, bad, list(names))
-
-
-def _json_chunk(rows: list[tuple[int, dict[str, Any]]], bad: list[tuple[int, str, str]], names: list[str]) -> Chunk:
-    columns = {}
-    for name in names:
-        columns[name] = np.empty(len(rows), dtype=object)
-        columns[name][:] = [value.get(name) for _, value in rows]
-    return Chunk(np.array([number for number, _ in rows], dtype=np.int64), columns, bad)
-
-
-def _explain(error: Exception, file: File) -> str:
-    text = str(error).rstrip(".")
-    if file.format != "parquet" and (isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text):
-        return _not_utf8(file)
-    if isinstance(error, EOFError) or "Parquet magic bytes" in text or "footer" in text:
-        return f"truncated or not {file.format} ({text}); fetch or write it again, or set `format`"
-    return f"cannot be read as {file.format}: {text}; fetch or write it again, or set `format`"
-
-
-def _not_utf8(file: File) -> str:
-    """Where it is not: what the decoders tell is a position within some buffer of theirs."""
-    with open_file(file) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                wide = number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff")
-                encoding = "UTF-16" if wide else "LATIN1"
-                return (
-                    f"line {number} is not UTF-8 (byte 0x{line[error.start]:02x}); convert the file, "
-                    f"for example with iconv -f {encoding} -t UTF-8"
-                )
-    return "not UTF-8; convert it, for example with iconv -f LATIN1 -t UTF-8"
+            parquet = pq.ParquetFile(io.BytesIO(stream.read()) if file.member else stream)
+        except (pa.ArrowException, OSError):
+            return ""
+        for group in range(parquet.num_row_groups):
+            for name in parquet.schema_arrow.names:
+                try:
+                    parquet.read_row_group(group, columns=[name])
+                except (pa.ArrowException, OSError):
+                    return f"row group {group}, column {name!r}"
+    return ""

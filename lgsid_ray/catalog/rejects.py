@@ -109,6 +109,39 @@ def refuse_unfit(read: int, left_out: int, kept: int, work: StageDir, config: Ca
         )
 
 
+def refuse_lost_log(facts: dict[str, Any], out: StageDir, config: CatalogueConfig) -> None:
+    """Stop when too little of the log is fit.
+
+    Raises:
+        InputError: with the most frequent reasons, and where the rows are.
+    """
+    read, lost = facts["interactions_read"], facts["interactions_quarantined"]
+    if read and lost / read > config.max_log_quarantine:
+        reasons = Counter(facts["interactions_quarantined_by_reason"])
+        raise InputError(
+            f"{lost} of {read} rows of the log are unfit, more than "
+            f"catalogue.max_log_quarantine={config.max_log_quarantine:g} allows: {_shown(reasons)}. The rows are in "
+            f"{Quarantine(out).path}; mend them or raise the limit"
+        )
+
+
+def refuse_other_keys(items: Counter[str], log: Counter[str]) -> None:
+    """Stop when a writer made doubles of the item ids of one table: 12.0 as text is another id than 12.
+
+    Args:
+        items, log: how many item ids are of which form (`Scanned.id_forms`).
+
+    Raises:
+        InputError: before a single row is called a stranger.
+    """
+    for one, other, name in ((items, log, "items"), (log, items, "log")):
+        if one["12.0"] > 0.9 * one["any"] and other["12"] > 0.9 * other["any"]:
+            raise InputError(
+                f"the item ids of the {name} are doubles written as text, such as 12.0, those of the other table whole "
+                "numbers, such as 12, so none would match: write them as whole numbers (pandas: dtype Int64)"
+            )
+
+
 def refuse_discord(without: list[str], located: list[str]) -> None:
     """Stop when some files have coordinates, and others no columns for them.
 

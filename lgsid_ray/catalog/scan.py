@@ -8,22 +8,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lgsid_ray.artifacts import Quarantine
 from lgsid_ray.catalog.crowd import metro_log
-from lgsid_ray.catalog.readers import Chunk, read
+from lgsid_ray.catalog.readers import read
+from lgsid_ray.catalog.rows import Chunk
 from lgsid_ray.catalog.settle import hashes
 from lgsid_ray.catalog.sources import File, discover
-from lgsid_ray.catalog.validate import Checked, bears_coordinates, check_items, check_log, map_columns, unplaced
+from lgsid_ray.catalog.validate import Checked, check
 from lgsid_ray.catalog.world import lay_out, town_items
-from lgsid_ray.config.catalogue import (
-    ITEM_OPTIONAL,
-    ITEM_REQUIRED,
-    LOG_OPTIONAL,
-    LOG_REQUIRED,
-    CatalogueConfig,
-    FileSource,
-)
+from lgsid_ray.config.catalogue import ITEM_COORDINATES, ITEM_POINT, CatalogueConfig, FileSource, TableSource
+from lgsid_ray.errors import InputError, LgsidError
 
 FLUSH_ROWS = 200_000
 TOWN_RUN_ITEMS = 25_000
@@ -61,6 +57,8 @@ class Scanned:
     """Whether there are columns for lat and lon."""
     located: bool = False
     """Whether any row has something in them."""
+    id_forms: Counter[str] = field(default_factory=Counter)
+    """How many item ids are whole numbers ("12"), and how many doubles written as text ("12.0"), of all ("any")."""
 
 
 def units(config: CatalogueConfig) -> list[Unit]:
@@ -84,17 +82,48 @@ def units(config: CatalogueConfig) -> list[Unit]:
 
 
 def scan(unit: Unit, config: CatalogueConfig) -> Iterator[Scanned]:
-    """Read and validate a unit, some FLUSH_ROWS rows at a time."""
+    """Read and validate a unit, some FLUSH_ROWS rows at a time.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
     if unit.file is None:
         yield _world(unit, config)
         return
     pending: list[Scanned] = []
-    for chunk in read(unit.file, _source(unit, config)):
-        pending.append(_check(chunk, unit, config))
+    for chunk, checked in checked_chunks(unit, config):
+        pending.append(_scanned(chunk, checked, unit, config))
         if sum(part.read for part in pending) >= FLUSH_ROWS:
             yield _merged(pending, unit.table)
             pending = []
     yield _merged(pending, unit.table)
+
+
+def checked_chunks(unit: Unit, config: CatalogueConfig) -> Iterator[tuple[Chunk, Checked]]:
+    """The rows of a unit that is a file, chunk by chunk, as they are and after validation.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    assert unit.file is not None
+    assert isinstance(config.source, FileSource)
+    source = source_of(unit.table, config.source)
+    for chunk in read(unit.file, source, unit.table):
+        try:
+            checked = check(chunk, source, unit.table, config.source.datum)
+        except LgsidError:
+            raise
+        except Exception as error:  # whatever a cell can make a parser do
+            span = f"rows {chunk.rows[0]} to {chunk.rows[-1]}" if len(chunk.rows) else "no row"
+            raise InputError(f"{unit.file.label}: {span}: {type(error).__name__}: {error}") from error
+        yield chunk, checked
+
+
+def source_of(table: str, source: FileSource) -> TableSource:
+    """The settings of the table items or interactions."""
+    found = source.items if table == "items" else source.interactions
+    assert found is not None
+    return found
 
 
 def bucketed(table: pa.Table, key: str, buckets: int) -> Iterator[tuple[int, pa.Table]]:
@@ -113,39 +142,37 @@ def quarantine(table: str, file: str, rejects: list[tuple[int, str, str, str]]) 
     return pa.Table.from_pylist(rows, schema=Quarantine.schema)
 
 
-def _source(unit: Unit, config: CatalogueConfig) -> Any:
-    assert isinstance(config.source, FileSource)
-    return config.source.items if unit.table == "items" else config.source.interactions
-
-
-def _check(chunk: Chunk, unit: Unit, config: CatalogueConfig) -> Scanned:
+def _scanned(chunk: Chunk, checked: Checked, unit: Unit, config: CatalogueConfig) -> Scanned:
     assert unit.file is not None
     assert isinstance(config.source, FileSource)
-    items, source = unit.table == "items", _source(unit, config)
-    wanted = (ITEM_REQUIRED, ITEM_OPTIONAL) if items else (LOG_REQUIRED, LOG_OPTIONAL)
-    columns = map_columns(chunk, source, unit.file, *wanted)
-    checked = check_items(chunk.rows, columns, config.source.datum) if items else check_log(chunk.rows, columns)
-    place = {int(row): index for index, row in enumerate(chunk.rows)}
     raw = [
-        (row, column, reason, _raw({name: values[place[row]] for name, values in chunk.columns.items()}))
-        for row, column, reason in checked.rejects
+        (int(chunk.rows[place]), column, reason, _raw(chunk.raw(place))) for place, column, reason in checked.rejects
     ]
-    torn = [(row, "", reason, text) for row, reason, text in chunk.rejects]
+    torn = [(row, "", reason, _encodable(text)) for row, reason, text in chunk.rejects]
+    there = {*chunk.columns, *source_of(unit.table, config.source).constants}
+    lat, lon = (checked.readings.get(name) for name in ITEM_COORDINATES)
     return Scanned(
         _table(checked, unit),
         quarantine(unit.table, unit.file.label, [*torn, *raw]),
         len(chunk.rows) + len(chunk.rejects),
-        Counter(checked.notes),
-        coordinates=items and bears_coordinates(chunk, source, unit.file),
-        located=items and not unplaced(columns).all(),
+        checked.notes,
+        coordinates=ITEM_POINT in there or there.issuperset(ITEM_COORDINATES),
+        located=lat is not None and lon is not None and not (lat.empty & lon.empty).all(),
+        id_forms=_forms(checked.columns["item_id"]),
     )
+
+
+def _forms(ids: pa.Array) -> Counter[str]:
+    patterns = {"12": r"^\d+$", "12.0": r"^\d+\.0$", "any": ""}
+    return Counter({form: pc.sum(pc.match_substring_regex(ids, pattern)).as_py() or 0 for form, pattern in patterns.items()})
 
 
 def _table(checked: Checked, unit: Unit) -> pa.Table:
     assert unit.file is not None
     schema = ITEMS_IN if unit.table == "items" else LOG_IN
-    values: dict[str, Any] = {**checked.columns, "row": checked.rows, "file": [unit.file.label] * len(checked.rows)}
-    return pa.table({f.name: pa.array(values[f.name], f.type, from_pandas=True) for f in schema}, schema=schema)
+    size = len(checked.rows)
+    origin = {"row": pa.array(checked.rows), "file": pa.repeat(pa.scalar(unit.file.label), size)}
+    return pa.table({f.name: {**checked.columns, **origin}[f.name] for f in schema}, schema=schema)
 
 
 def _merged(parts: list[Scanned], table: str) -> Scanned:
@@ -157,6 +184,7 @@ def _merged(parts: list[Scanned], table: str) -> Scanned:
         sum((part.notes for part in parts), Counter()),
         any(part.coordinates for part in parts),
         any(part.located for part in parts),
+        sum((part.id_forms for part in parts), Counter()),
     )
 
 
@@ -175,5 +203,10 @@ def _world(unit: Unit, config: CatalogueConfig) -> Scanned:
     return Scanned(rows, Quarantine.schema.empty_table(), len(rows), coordinates=True, located=True)
 
 
-def _raw(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, default=str)
+def _raw(row: Any) -> str:
+    return _encodable(json.dumps(row, ensure_ascii=False, default=str))
+
+
+def _encodable(text: str) -> str:
+    """Text as Arrow holds it: halves of surrogate pairs, which no file can hold, are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,17 +1,27 @@
 """Which files there are, how one is opened, and what tells that its content has changed."""
 
-import glob
 import zipfile
 from dataclasses import dataclass
 from typing import IO
 
 import fsspec
-from fsspec.core import open_files, url_to_fs
+from fsspec.core import url_to_fs
 
 from lgsid_ray.config.catalogue import TableSource
 from lgsid_ray.errors import InputError
 
-_ENDINGS = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".txt": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
+_ENDINGS = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".geojson": "json",
+}
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ": "xz"}
+_PACKED_ENDINGS = (".gz", ".bz2", ".xz", ".zip")
 
 
 @dataclass(frozen=True)
@@ -49,13 +59,13 @@ def _discover(source: TableSource) -> list[File]:
         fs, inner = url_to_fs(path)
         if fs.size(inner) == 0:
             raise InputError(f"{path}: the file is empty")
-        if path.endswith(".zip") and not _is_gzip(path):  # some are gzip under another name
+        if path.endswith(".zip") and _packing(path) is None:  # some are gzip under another name
             members = _members(path)
             if not members:
                 raise InputError(f"{path}: the archive holds no file")
             files += [File(path, _format(member, source), member) for member in members]
         else:
-            files.append(File(path, _format(path.removesuffix(".gz").removesuffix(".zip"), source)))
+            files.append(File(path, _format(_unpacked(path), source)))
     return files
 
 
@@ -80,25 +90,35 @@ def identity(file: File) -> str:
 
 
 def _paths(path: str) -> list[str]:
-    """Files of a folder, a glob or a single path; marks such as _SUCCESS and hidden files are passed over."""
+    """Files of a folder, a glob or a single path; marks such as _SUCCESS and hidden files are passed over.
+
+    What is there as it stands is taken so, whatever marks of a glob are in its name.
+    """
     fs, inner = url_to_fs(path)
-    remote = "://" in path
     if _is_web(fs) and not path.endswith("/") and "*" not in path:
         return [path]  # asked whether it is a folder, fsspec would fetch the whole file and look for links
     if fs.isdir(inner):
-        found = [path.rstrip("/") + "/" + name.rstrip("/").rpartition("/")[2] for name in fs.ls(inner, detail=False)]
-    elif any(mark in path for mark in "*?["):
-        found = [file.full_name for file in open_files(path, "rb")] if remote else glob.glob(path)
+        found, root = fs.ls(inner, detail=True), inner
+    elif fs.exists(inner):
+        return [path]
     else:
-        return [path] if fs.exists(inner) else []
-    found = sorted(name for name in found if name.rpartition("/")[2][0] not in "_.")
-    folders = [name for name in found if fs.isdir(url_to_fs(name)[1])]
-    if folders:
+        root = inner.partition("*")[0].partition("?")[0].partition("[")[0].rpartition("/")[0]
+        found = list(fs.glob(inner, detail=True).values())
+    kept = sorted((one for one in found if not _is_hidden(one["name"], root)), key=lambda one: str(one["name"]))
+    folders = [one["name"].rstrip("/") for one in kept if one["type"] == "directory"]
+    if folders and "**" not in path:
         # What a folder's name may tell, such as day=2024-01-01, would be lost without a word.
         raise InputError(
-            f"{folders[0]}: a folder inside {path}; name the files with a glob, such as {path}/*/*.parquet"
+            f"{folders[0]}: a folder inside {path}; name the files with a glob, such as {path.rstrip('/*')}/**/*.parquet"
         )
-    return found
+    scheme, mark, _ = path.partition("://")
+    return [f"{scheme}{mark}{one['name'].lstrip('/')}" if mark else one["name"] for one in kept if one["type"] == "file"]
+
+
+def _is_hidden(name: str, root: str = "") -> bool:
+    """Whether a file, or a folder that it lies in, is one that people do not see: .DS_Store, __MACOSX, _SUCCESS."""
+    below = name.removeprefix(root)
+    return any(part[0] in "._" for part in below.split("/") if part)
 
 
 def _format(path: str, source: TableSource) -> str:
@@ -107,16 +127,29 @@ def _format(path: str, source: TableSource) -> str:
     for ending, name in _ENDINGS.items():
         if path.lower().endswith(ending):
             return name
-    raise InputError(f"{path}: cannot tell its format from its name; set `format` to parquet, csv, tsv or jsonl")
+    packed = "; unpack it first" if path.lower().endswith((".tar", ".tgz", ".7z", ".rar", ".zst")) else ""
+    raise InputError(
+        f"{path}: cannot tell its format from its name{packed}; set `format` to parquet, csv, tsv, json or jsonl"
+    )
+
+
+def _unpacked(path: str) -> str:
+    """A path without what tells how it is packed."""
+    ending = next((ending for ending in _PACKED_ENDINGS if path.lower().endswith(ending)), "")
+    return path[: len(path) - len(ending)]
 
 
 def _members(path: str) -> list[str]:
     fs, inner = url_to_fs(path)
     try:
         with fs.open(inner, "rb") as stream, zipfile.ZipFile(stream) as archive:
-            return sorted(name for name in archive.namelist() if not name.endswith("/"))
+            found = [one for one in archive.infolist() if not one.is_dir() and not _is_hidden(one.filename)]
     except zipfile.BadZipFile as error:
         raise InputError(f"{path}: truncated or not zip ({error}); fetch it again") from None
+    for one in found:
+        if one.flag_bits & 1:
+            raise InputError(f"{path}!{one.filename}: encrypted; unpack the archive with its password")
+    return sorted(one.filename for one in found)
 
 
 def open_file(file: File) -> IO[bytes]:
@@ -124,15 +157,16 @@ def open_file(file: File) -> IO[bytes]:
     fs, inner = url_to_fs(file.path)
     if file.member:
         return zipfile.ZipFile(fs.open(inner, "rb")).open(file.member)
-    stream: IO[bytes] = fs.open(inner, "rb", compression="gzip" if _is_gzip(file.path) else None)
+    stream: IO[bytes] = fs.open(inner, "rb", compression=_packing(file.path))
     return stream
 
 
-def _is_gzip(path: str) -> bool:
-    """By its first bytes, whatever its name."""
+def _packing(path: str) -> str | None:
+    """How a file is packed, by its first bytes, whatever its name."""
     fs, inner = url_to_fs(path)
-    with fs.open(inner, "rb") as head:
-        return bool(head.read(2) == b"\x1f\x8b")
+    with fs.open(inner, "rb") as stream:
+        head = stream.read(6)
+    return next((name for mark, name in _PACKED.items() if head.startswith(mark)), None)
 
 
 def _is_web(fs: fsspec.AbstractFileSystem) -> bool:

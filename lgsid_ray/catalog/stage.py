@@ -27,6 +27,7 @@ from lgsid_ray.errors import InputError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import SCRATCH, StageDir
 
+TABLES = ("items", "interactions")
 BUCKET_ROWS = 60_000
 BYTES_PER_ROW = {"parquet": 15, "gz": 15, "zip": 15, "": 60}  # a guess that only decides how many buckets there are
 
@@ -48,8 +49,8 @@ def catalogue(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Items and log in; `items`, `interactions`, `quarantine.parquet` and `counts.json` out.
 
     Raises:
-        InputError: a file cannot be used, no row is fit, too many are not, lat and lon are
-            swapped, there are no districts to sample by, or no row of the log is left.
+        InputError: a file cannot be used, no row is fit, too many are not, lat and lon are swapped, there are no
+            districts to sample by, or too little of the log is left.
     """
     settings = config.catalogue
     for leftover in (Items.name, Interactions.name, SCRATCH):  # of an interrupted call: cheaper made anew than checked
@@ -87,6 +88,7 @@ def catalogue(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     out.write_json("counts.json", facts)
     if any(unit.table == "interactions" for unit in todo) and not facts["interactions_accepted"]:
         rejects.refuse_empty_log(facts, work, out, settings)
+    rejects.refuse_lost_log(facts, out, settings)
     return facts
 
 
@@ -115,11 +117,11 @@ def _scan_all(todo: list[Unit], config: CatalogueConfig, work: StageDir, count: 
     """Stream all units through Ray Data; the driver sees their counts.
 
     Raises:
-        InputError: some files have coordinates, and others no columns for them.
+        InputError: some files have coordinates, and others no columns for them, or the tables' item ids differ in kind.
     """
 
     def run(job: dict[str, Any]) -> dict[str, Any]:
-        unit, read, notes = todo[job["number"]], 0, Counter[str]()
+        unit, read, notes, forms = todo[job["number"]], 0, Counter[str](), Counter[str]()
         coordinates = located = False
         for flush, part in enumerate(scan(unit, config)):
             name = f"{job['number']:05d}-{flush:05d}.parquet"
@@ -129,11 +131,13 @@ def _scan_all(todo: list[Unit], config: CatalogueConfig, work: StageDir, count: 
                 work.write_table(f"quarantine/0-scan-{name}", part.rejects)
             read += part.read
             notes.update(part.notes)
+            forms.update(part.id_forms)
             coordinates, located = coordinates or part.coordinates, located or part.located
         return job | {
             "table": unit.table,
             "read": read,
             "notes": dict(notes),
+            "id_forms": dict(forms),
             "coordinates": coordinates,
             "located": located,
         }
@@ -141,13 +145,15 @@ def _scan_all(todo: list[Unit], config: CatalogueConfig, work: StageDir, count: 
     jobs = [{"number": number} for number in range(len(todo))]
     rows = ray.data.from_items(jobs, override_num_blocks=len(jobs)).map(run).iter_rows()
     found = sorted(rows, key=lambda one: int(one["number"]))
-    for one in found:  # Ray's rows all have the notes of any
-        one["notes"] = {note: times for note, times in one["notes"].items() if times}
+    for one in found:  # Ray's rows all have the entries of any
+        one |= {name: {key: times for key, times in one[name].items() if times} for name in ("notes", "id_forms")}
     files = [(todo[one["number"]].file, one) for one in found if one["table"] == "items"]
     rejects.refuse_discord(
         [file.label for file, one in files if file and not one["coordinates"]],
         [file.label for file, one in files if file and one["located"]],
     )
+    forms = {table: _added([one["id_forms"] for one in found if one["table"] == table]) for table in TABLES}
+    rejects.refuse_other_keys(*(Counter(forms[table]) for table in TABLES))
     return found
 
 
@@ -212,7 +218,7 @@ def _counts(
 ) -> Facts:
     """Rows read, accepted, left out and quarantined by table; they add up."""
     facts: Facts = {}
-    for table, accepted in (("items", published), ("interactions", logs)):
+    for table, accepted in zip(TABLES, (published, logs), strict=True):
         by_reason = {reason: count for (name, reason), count in sorted(reasons.items()) if name == table}
         read = sum(one["read"] for one in scanned if one["table"] == table)
         rows, quarantined = sum(one["rows"] for one in accepted), sum(by_reason.values())
