@@ -21,6 +21,8 @@ from lgsid_ray.config.catalogue import TableSource
 
 EXACT = 2**53
 """Doubles hold every whole number up to here, and only some beyond."""
+_NO_KEY = "neither text nor a whole number"
+_INEXACT = "a double beyond 2^53, which cannot hold every whole number: write the column as text or as 64-bit integers"
 # Unix seconds from 1990 to 2100; a thousand times as much is milliseconds, and so on.
 FIRST_S, LAST_S = 631_152_000, 4_102_444_800
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -68,8 +70,11 @@ class Reading:
         return _mask(pc.is_null(self.values)) & ~self.faulty
 
 
-def scalars(values: Sequence[Any], path: str) -> Column:
-    """A column out of the values of JSON documents; objects, lists and halves of surrogate pairs are odd."""
+def scalars(values: Sequence[Any], path: str, key: bool = False) -> Column:
+    """A column out of the values of JSON documents; objects, lists and halves of surrogate pairs are odd.
+
+    So is, where they are a `key`, what `keys` refuses: mixed with text, numbers become text.
+    """
     odd: dict[int, str] = {}
     cells = list(values)
     for place, value in enumerate(cells):
@@ -78,6 +83,8 @@ def scalars(values: Sequence[Any], path: str) -> Column:
             odd[place] = f"{kind}, not one value; a path such as {_example(value, path)} leads to one"
         elif isinstance(value, str) and not value.isascii() and not _is_text(value):
             odd[place] = "half of a surrogate pair: no text"
+        elif key and (reason := _against_key(value)):
+            odd[place] = reason
         elif value is None or value == value:
             continue
         cells[place] = None
@@ -104,16 +111,12 @@ def keys(column: Column, source: TableSource) -> Reading:
     kind, how = column.values.type, "text"
     faults: list[tuple[Bool, str]] = []
     if pa.types.is_boolean(kind):
-        faults = [(_given(column.values), "neither text nor a whole number")]
+        faults = [(_given(column.values), _NO_KEY)]
         column = Column(pa.nulls(len(column), pa.string()), column.odd)
     elif pa.types.is_floating(kind):
         numbers = _floats(column.values)
         whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
-        faults = [
-            (~np.isnan(numbers) & ~whole, "neither text nor a whole number"),
-            (whole & (np.abs(numbers) > EXACT), "a double beyond 2^53, which cannot hold every whole number: write "
-             "the column as text or as 64-bit integers"),
-        ]  # fmt: skip
+        faults = [(~np.isnan(numbers) & ~whole, _NO_KEY), (whole & (np.abs(numbers) > EXACT), _INEXACT)]
         fit = whole & (np.abs(numbers) <= EXACT)
         column = Column(pa.array(np.where(fit, numbers, 0).astype(np.int64), mask=~fit), column.odd)
         how = "whole numbers"
@@ -122,7 +125,7 @@ def keys(column: Column, source: TableSource) -> Reading:
     values, more = _strings(column)
     if pa.types.is_decimal(kind):
         fraction = _given(values) & _mask(pc.match_substring(values, "."))
-        faults.append((fraction, "neither text nor a whole number"))
+        faults.append((fraction, _NO_KEY))
         values = pc.if_else(pa.array(fraction), None, values)
     values = _without_marks(values, source)
     return Reading(pc.utf8_normalize(values, form="NFC"), [*faults, *more], _taken_for(how, values))
@@ -156,7 +159,7 @@ def times(column: Column, source: TableSource) -> Reading:
     kind, how = column.values.type, Counter[str]()
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         seconds, faults, given = _typed_seconds(column.values), _odd(column), _given(column.values)
-        how["times"] = int(given.sum())
+        how["typed times"] = int(given.sum())
     else:
         plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         if plain:
@@ -166,13 +169,13 @@ def times(column: Column, source: TableSource) -> Reading:
             written, faults = _strings(column)
             written = _without_marks(written, source)
             seconds, given = _written_seconds(written, source), _given(written)
-            how["dates converted"] = int((np.isfinite(seconds) & ~_is_number(written, source)).sum())
+            how["dates"] = int((np.isfinite(seconds) & ~_is_number(written, source)).sum())
         seconds = _scaled(seconds, how)
     fit = (seconds >= FIRST_S) & (seconds <= LAST_S)
     form = source.time_format or "Unix time in seconds to nanoseconds, a date, or ISO 8601 text"
     remedy = "" if source.time_format else "; for another form set `time_format`"
     faults.append((given & ~fit, f"not a time between 1990 and 2100 ({form}{remedy})"))
-    return Reading(pa.array(np.where(fit, seconds, 0).astype(np.int64), mask=~fit), faults, how)
+    return Reading(pa.array(np.where(fit, seconds, 0).astype(np.int64), mask=~fit), faults, +how)
 
 
 def points(column: Column) -> tuple[Reading, Reading]:
@@ -272,12 +275,13 @@ def _is_number(values: pa.Array, source: TableSource) -> Bool:
 def _scaled(seconds: Float64, how: Counter[str]) -> Float64:
     """Seconds, out of whatever unit makes a year from 1990 to 2100 of a number."""
     out = seconds.copy()
+    how["seconds"] = int(((seconds >= FIRST_S) & (seconds <= LAST_S)).sum()) - how["dates"]
     for unit, per_second in (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9)):
         smaller = seconds / per_second
         hit = (smaller >= FIRST_S) & (smaller <= LAST_S)
         if hit.any():
             out[hit] = np.floor(smaller[hit])
-            how[f"{unit} converted"] = int(hit.sum())
+            how[unit] = int(hit.sum())
     return np.asarray(np.floor(out), dtype=np.float64)
 
 
@@ -363,6 +367,13 @@ def _spelled(value: Any) -> str:
         return "true" if value else "false"
     exact = not isinstance(value, float) or abs(value) <= EXACT
     return str(int(value)) if exact and value == int(value) else str(value)
+
+
+def _against_key(value: Any) -> str:
+    """Why a value of a JSON document can be no key; empty where it can."""
+    if isinstance(value, bool) or (isinstance(value, float) and value == value and not value.is_integer()):
+        return _NO_KEY
+    return _INEXACT if isinstance(value, float) and abs(value) > EXACT else ""
 
 
 def _decoded(value: bytes | None) -> str | None:

@@ -17,6 +17,7 @@ from lgsid_ray.errors import InputError
 
 _LONGEST_FIELD = 4 << 20
 _SEPARATOR_LINE = re.compile(r"sep=(.)\s*")
+_LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 _NUMBER = re.compile(r"\s*[+-]?[\d.,]+\s*")
 
 Reject = tuple[int, str, str]
@@ -34,13 +35,12 @@ def delimited(file: File, stream: IO[bytes], source: TableSource, wanted: list[W
     names = source.header or records.header()
     layout = lay_out(names, wanted, file)
     require(layout, names, file, source)
-    done, rows, kept, rejects = 0, list[int](), list[list[str]](), list[Reject]()
-    for record in records.of_width(len(names)):
-        done += 1
+    rows, kept, rejects = list[int](), list[list[str]](), list[Reject]()
+    for number, record in enumerate(records.of_width(len(names)), start=1):
         if isinstance(record, str):
-            rejects.append((done, record, records.raw()))
+            rejects.append((number, record, records.raw()))
         else:
-            rows.append(done)
+            rows.append(number)
             kept.append(record)
         if len(rows) + len(rejects) == CHUNK_ROWS:
             yield _chunk(rows, kept, rejects, names, layout)
@@ -63,7 +63,7 @@ class _Records:
         self._width = 0
         quoted = source.quote != "none"
         self._reader = csv.reader(
-            lines,
+            lines if source.escape is None else self._keeping_nulls(source.escape),
             delimiter=self._delimiter,
             quotechar=('"' if source.quote == "auto" else source.quote) if quoted else None,
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
@@ -73,7 +73,7 @@ class _Records:
         )
 
     def header(self) -> list[str]:
-        """The names of the first record, blanks and line breaks within them made one blank each."""
+        """The names of the first record, a line break within one made a blank."""
         record = next(self._parsed(), None)
         if record is None or isinstance(record, str) or not any(name.strip() for name in record):
             told = f": {record}" if isinstance(record, str) else ""
@@ -81,7 +81,7 @@ class _Records:
                 f"{self._file.label}: the first line is empty or no line of column names{told}; expected column names "
                 "(or set `header`)"
             )
-        return [" ".join(name.split()) for name in record]
+        return [_LINE_BREAK.sub(" ", name).strip() for name in record]
 
     def of_width(self, width: int) -> Iterator[list[str] | str]:
         """Records of `width` fields, and the reason where one is none."""
@@ -99,6 +99,13 @@ class _Records:
                 if not self._pattern:
                     self._pattern = [bool(_NUMBER.fullmatch(field)) for field in record]
                 yield record
+
+    def _keeping_nulls(self, escape: str) -> Iterator[str]:
+        r"""The lines with the escape of every field that is a mark such as \N escaped: it is no N."""
+        between = re.escape(self._delimiter)
+        mark = re.compile(rf"(?<![^{between}])({re.escape(escape)}\w)(?=[{between}\r\n]|$)")
+        for line in self._lines:
+            yield mark.sub(lambda match: escape + match[1], line) if escape in line else line
 
     def raw(self) -> str:
         """The latest record as the file has it."""
@@ -130,7 +137,9 @@ class _Records:
         if unfinished:
             return "a quote opens a text that does not end"
         if "expected after" in told:
-            backslash = "" if self._source.escape or "\\" not in self.raw() else "; set `escape: '\\'` if it escapes them"
+            backslash = (
+                "" if self._source.escape or "\\" not in self.raw() else "; set `escape: '\\'` if it escapes them"
+            )
             return f"a text goes on behind its closing quote{backslash}"
         return told
 
@@ -158,9 +167,7 @@ class _Records:
         )
 
 
-def _chunk(
-    rows: list[int], records: list[list[str]], rejects: list[Reject], names: list[str], layout: Layout
-) -> Chunk:
+def _chunk(rows: list[int], records: list[list[str]], rejects: list[Reject], names: list[str], layout: Layout) -> Chunk:
     columns = {
         name: Column(pa.array([record[place] for record in records], pa.string()))
         for name, (place, _) in layout.places.items()

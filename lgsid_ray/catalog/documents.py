@@ -1,6 +1,5 @@
 """JSON: an object a line, an array of objects, or a document such as GeoJSON's with its rows in one member."""
 
-import io
 import json
 from collections.abc import Iterator
 from typing import IO, Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from lgsid_ray.catalog import paths
 from lgsid_ray.catalog.columns import Column, scalars
-from lgsid_ray.catalog.rows import CHUNK_ROWS, Chunk, Wanted, lay_out, refuse_nested, require
+from lgsid_ray.catalog.rows import CHUNK_ROWS, Chunk, Wanted, lay_out, not_scalar, require
 from lgsid_ray.catalog.sources import File
 from lgsid_ray.catalog.textual import Lines
 from lgsid_ray.config.catalogue import ITEM_POINT, TableSource
@@ -32,7 +31,7 @@ def documents(file: File, stream: IO[bytes], source: TableSource, wanted: list[W
         InputError: a column occurs in no row, holds objects, or the text stops being JSON; the place is named.
     """
     lines = Lines(stream, file, source)
-    names: dict[str, None] = {}
+    names, filled = dict[str, None](), set[str]()
     rows, kept, rejects = list[int](), list[Row](), list[tuple[int, str, str]]()
     for number, found, raw in _objects(lines, file):
         if isinstance(found, str):
@@ -42,13 +41,20 @@ def documents(file: File, stream: IO[bytes], source: TableSource, wanted: list[W
             kept.append(found)
             names.update(dict.fromkeys(found))
         if len(rows) + len(rejects) == CHUNK_ROWS:
-            yield _chunk(rows, kept, rejects, list(names), wanted, file)
+            chunk = _chunk(rows, kept, rejects, list(names), wanted, file)
+            filled |= _filled(chunk)
+            yield chunk
             rows, kept, rejects = [], [], []
     lines.close()
+    chunk = _chunk(rows, kept, rejects, list(names), wanted, file)
     if names:
         # Only now: a key may occur for the first time in the last row.
-        require(lay_out(list(names), wanted, file), list(names), file, source)
-    yield _chunk(rows, kept, rejects, list(names), wanted, file)
+        layout = lay_out(list(names), wanted, file)
+        require(layout, list(names), file, source)
+        lost = [name for name, (_, steps) in layout.places.items() if steps and name not in filled | _filled(chunk)]
+        if lost:
+            raise InputError(f"{file.label}: nothing lies at {source.theirs(lost[0])!r} (our {lost[0]}) in any row")
+    yield chunk
 
 
 def _objects(lines: Lines, file: File) -> Found:
@@ -197,6 +203,10 @@ def _chunk(
     return Chunk(np.array(rows, dtype=np.int64), columns, found.__getitem__, rejects)
 
 
+def _filled(chunk: Chunk) -> set[str]:
+    return {name for name, column in chunk.columns.items() if column.values.null_count < len(column) or column.odd}
+
+
 def column_of(values: list[Any], one: Wanted, file: File) -> Column:
     """A column of ours out of JSON values.
 
@@ -205,10 +215,10 @@ def column_of(values: list[Any], one: Wanted, file: File) -> Column:
     """
     if one.name == ITEM_POINT:
         values = [json.dumps(value) if isinstance(value, dict) else value for value in values]
-    column = scalars(values, one.path)
+    column = scalars(values, one.path, one.key)
     if column.odd and column.values.null_count == len(column):
         example = values[next(iter(column.odd))]
         if isinstance(example, (dict, list)):
             kind = "objects" if isinstance(example, dict) else "lists"
-            raise refuse_nested(one.name, paths.below_value(example, one.path), kind, file)
+            raise not_scalar(one.name, paths.below_value(example, one.path), kind, file)
     return column

@@ -22,7 +22,7 @@ def resolve(path: str, names: Sequence[str]) -> tuple[str, Steps] | None:
     if path in names:
         return path, []
     first = next((match[1] for match in [_STEP.match(path)] if match and match[1]), None)
-    if first is None or first not in names or not _STEP.sub("", path) == "":
+    if first is None or first not in names or _STEP.sub("", path):
         return None
     steps = [name or (ALL if index == "*" else int(index)) for name, index in _STEP.findall(path)[1:]]
     return (first, steps) if steps else None

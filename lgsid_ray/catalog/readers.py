@@ -14,7 +14,7 @@ from lgsid_ray.catalog import paths
 from lgsid_ray.catalog.columns import Column
 from lgsid_ray.catalog.delimited import delimited
 from lgsid_ray.catalog.documents import column_of, documents
-from lgsid_ray.catalog.rows import CHUNK_ROWS, Chunk, Wanted, lay_out, refuse_nested, require, wanted_columns
+from lgsid_ray.catalog.rows import CHUNK_ROWS, Chunk, Wanted, lay_out, not_scalar, require, wanted_columns
 from lgsid_ray.catalog.sources import File, open_file
 from lgsid_ray.config.catalogue import ITEM_POINT, TableSource
 from lgsid_ray.errors import InputError, LgsidError
@@ -74,7 +74,7 @@ def _column(column: pa.Array, steps: paths.Steps, one: Wanted, file: File) -> Co
         return column_of([paths.descend(value, steps) for value in column.to_pylist()], one, file)
     if pa.types.is_nested(column.type):
         kind = "objects" if pa.types.is_struct(column.type) else "lists"
-        raise refuse_nested(one.name, paths.below(column.type, one.path), kind, file)
+        raise not_scalar(one.name, paths.below(column.type, one.path), kind, file)
     plain = pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type)
     return Column(column.cast(pa.string()) if plain else column)
 

@@ -48,6 +48,11 @@ class Wanted:
     must: bool
     """Whether it is an error when the file has none."""
 
+    @property
+    def key(self) -> bool:
+        """Whether it holds keys."""
+        return self.name in ("item_id", "user_id")
+
 
 def wanted_columns(source: TableSource, table: str) -> list[Wanted]:
     """The columns of ours that a file of `source` is searched for."""
@@ -100,12 +105,13 @@ def require(layout: Layout, names: Sequence[str], file: File, source: TableSourc
         raise InputError(f"{_missing(halves[0], names, file, source)}; items have both, lat and lon, or neither")
 
 
-def refuse_nested(one: str, there: Sequence[str], kind: str, file: File) -> InputError:
+def not_scalar(one: str, there: Sequence[str], kind: str, file: File) -> InputError:
     """The error for a column of ours that is an object or a list, with the paths that lead to a value."""
-    shown = ", ".join(there[:6])
+    example = f"`columns: {{{one}: '{there[0]}'}}`" if there else "it is empty"
+    leave = "" if one in (*ITEM_REQUIRED, *LOG_REQUIRED) else f", or leave it out: `columns: {{{one}: null}}`"
     return InputError(
-        f"{file.label}: the column for {one} holds {kind}, not one value a row; choose a part of it, or leave it out: "
-        f"`columns: {{{one}: '{there[0] if there else ''}'}}` or `{{{one}: null}}`; there are {shown}"
+        f"{file.label}: the column for {one} holds {kind}, not one value a row; there are {', '.join(there[:6])}. "
+        f"Choose a part of it, for example {example}{leave}"
     )
 
 

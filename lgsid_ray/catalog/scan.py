@@ -164,7 +164,9 @@ def _scanned(chunk: Chunk, checked: Checked, unit: Unit, config: CatalogueConfig
 
 def _forms(ids: pa.Array) -> Counter[str]:
     patterns = {"12": r"^\d+$", "12.0": r"^\d+\.0$", "any": ""}
-    return Counter({form: pc.sum(pc.match_substring_regex(ids, pattern)).as_py() or 0 for form, pattern in patterns.items()})
+    return Counter(
+        {form: pc.sum(pc.match_substring_regex(ids, pattern)).as_py() or 0 for form, pattern in patterns.items()}
+    )
 
 
 def _table(checked: Checked, unit: Unit) -> pa.Table:

@@ -108,11 +108,12 @@ def _paths(path: str) -> list[str]:
     folders = [one["name"].rstrip("/") for one in kept if one["type"] == "directory"]
     if folders and "**" not in path:
         # What a folder's name may tell, such as day=2024-01-01, would be lost without a word.
-        raise InputError(
-            f"{folders[0]}: a folder inside {path}; name the files with a glob, such as {path.rstrip('/*')}/**/*.parquet"
-        )
+        glob = f"{path.rstrip('/*')}/**/*.parquet"
+        raise InputError(f"{folders[0]}: a folder inside {path}; name the files with a glob, such as {glob}")
     scheme, mark, _ = path.partition("://")
-    return [f"{scheme}{mark}{one['name'].lstrip('/')}" if mark else one["name"] for one in kept if one["type"] == "file"]
+    return [
+        f"{scheme}{mark}{one['name'].lstrip('/')}" if mark else one["name"] for one in kept if one["type"] == "file"
+    ]
 
 
 def _is_hidden(name: str, root: str = "") -> bool:

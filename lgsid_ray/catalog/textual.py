@@ -23,7 +23,7 @@ class Lines:
     """
 
     def __init__(self, stream: IO[bytes], file: File, source: TableSource) -> None:
-        buffered = io.BufferedReader(stream, 1 << 20)  # type: ignore[arg-type]
+        buffered = io.BufferedReader(stream, 1 << 20)  # type: ignore[type-var]
         head = buffered.peek(4)[:3]
         self.encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), source.encoding)
         lenient = self.encoding.startswith("utf-16")

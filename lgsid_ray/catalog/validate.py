@@ -114,7 +114,11 @@ def check_log(chunk: Chunk, source: TableSource) -> Checked:
     sieve.require("label", readings["label"], None)
     keep = sieve.alive
     kept = {name: reading.values.filter(pa.array(keep)) for name, reading in readings.items()}
-    converted = {f"times: {how}": count for how, count in readings["timestamp"].how.items() if "converted" in how}
+    converted = {
+        f"times read from {how}": count
+        for how, count in readings["timestamp"].how.items()
+        if how not in ("typed times", "seconds")
+    }
     return Checked(chunk.rows[keep], kept, sieve.rejects, Counter(converted), readings)
 
 

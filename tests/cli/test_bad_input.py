@@ -97,14 +97,14 @@ SWAPPED = [{**row, "lat": row["lon"], "lon": row["lat"]} for row in items(20)]
         pytest.param(
             {"content": parquet(items(200))[:-100], "name": "items.parquet"},
             3,
-            r"items\.parquet: truncated or not parquet",
+            r"items\.parquet: after row 0: truncated, damaged, or not parquet",
             id="truncated Parquet",
         ),
         pytest.param({"content": csv(items(20), ";")}, 3, r"separated by ';': set `delimiter`", id="wrong delimiter"),
         pytest.param(
             {"content": (GOOD + "x,Löwe,1,2\n").encode("latin-1")},
             3,
-            r"items\.csv: line 22 is not UTF-8 .*iconv",
+            r"items\.csv: line 22 is not utf-8.*set `encoding`",
             id="not UTF-8",
         ),
         pytest.param(
@@ -212,7 +212,7 @@ def test_item_ids_of_mixed_types_meet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("times", "note"),
     [
-        (lambda at: at * 1000, r"times in milliseconds converted: 40"),
+        (lambda at: at * 1000, r"times read from milliseconds: 40"),
         (lambda _: "2024-01-01", r"times read from (text|dates): 40"),
     ],
 )
