@@ -215,6 +215,37 @@ def test_a_log_that_matches_no_item_is_refused(tmp_path: Path) -> None:
         _run(tmp_path, _items(10), log)
 
 
+def test_a_log_of_which_too_much_is_lost_is_refused(tmp_path: Path) -> None:
+    log = [{**row, "item_id": f"x{row['item_id']}"} if at % 5 else row for at, row in enumerate(_log(50, 10))]
+    with pytest.raises(
+        InputError, match=r"40 of 50 rows of the log are unfit.*max_log_quarantine=0.5.*40 × item_id: no"
+    ):
+        _run(tmp_path, _items(10), log)
+    facts, _ = _run(tmp_path, _items(10), log, name="lenient", max_log_quarantine=0.8)
+    assert facts["interactions_accepted"] == 10
+
+
+@pytest.mark.parametrize("doubles", ["items", "log"])
+def test_ids_that_became_doubles_in_one_table_are_told_before_any_row_is_called_a_stranger(
+    tmp_path: Path, doubles: str
+) -> None:
+    ending = {table: ".0" if table == doubles else "" for table in ("items", "log")}
+    items = [{**item, "item_id": f"{at}{ending['items']}"} for at, item in enumerate(_items(10))]
+    log = [{**row, "item_id": f"{row['item_id'][1:]}{ending['log']}"} for row in _log(50, 10)]
+    with pytest.raises(InputError, match=rf"item ids of the {doubles} are doubles written as text, such as 12\.0"):
+        _run(tmp_path, items, log)
+
+
+def test_what_optional_cells_hold_never_costs_the_row(tmp_path: Path) -> None:
+    items = [{**item, "price": price, "brand": ["x"] if at else "y"} for at, (item, price) in
+             enumerate(zip(_items(5), ("$5.00", "\\N", "1,200.00", 7, None), strict=True))]  # fmt: skip
+    facts, out = _run(tmp_path, items)
+    assert (facts["items_read"], facts["items_accepted"], facts["items_quarantined"]) == (5, 5, 0)
+    assert sorted(out.read_table("items").column("price").drop_null().to_pylist()) == [7.0]
+    unread = {note.partition(":")[0]: count for note, count in facts["notes"].items()}
+    assert unread == {"price": 2, "brand": 4}
+
+
 def test_too_many_bad_rows_are_refused(tmp_path: Path) -> None:
     items = [{**item, "name": None} if row % 3 else item for row, item in enumerate(_items(30))]
     with pytest.raises(InputError, match=r"20 of 30 item rows are unfit.*20 × name: empty"):

@@ -83,8 +83,9 @@ def test_a_file_on_a_web_server_is_known_by_what_the_server_sends(
     url = serve(header)
     before = of(url)
     assert before == of(url)
-    (chunk,) = (chunk for file in discover(TableSource(path=url)) for chunk in read(file, TableSource(path=url)))
-    assert chunk.columns["name"].tolist() == ["a"]
+    source = TableSource(path=url)
+    (chunk,) = (chunk for file in discover(source) for chunk in read(file, source, "items"))
+    assert chunk.columns["name"].values.to_pylist() == ["a"]
     write(tmp_path / "items.csv", "item_id,name\n1,b\n", 1_700_000_060)
     assert of(url) != before
 

@@ -182,6 +182,7 @@ def test_unfit_rows_are_counted_by_column_and_reason(tmp_path: Path) -> None:
         {**good[0], "item_id": "n", "name": ""},
         {**good[0], "item_id": "f", "lat": 95.0, "lon": 99.0},
         {**good[0], "item_id": "m", "lat": "NaN"},
+        {**good[0], "item_id": "k", "lat": "inf"},
         {**good[0], "item_id": "z", "lat": 0, "lon": 0},
         {**good[1], "name": "Another"},
     ]
@@ -191,6 +192,7 @@ def test_unfit_rows_are_counted_by_column_and_reason(tmp_path: Path) -> None:
     for told in (
         "name: empty: 1",
         "lat: out of range: not within -90..90: 1",
+        "lat: empty or NaN: 1",
         "lat: not a finite number: 1",
         "lat: (0, 0): a missing position: 1",
         "item_id: another row has this item_id with other content; the first by file and row is kept: 1",
