@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lgsid_ray.arrays import Bool, Float64
+from lgsid_ray.catalog.textual import is_text
 from lgsid_ray.config.catalogue import TableSource
 
 EXACT = 2**53
@@ -81,7 +82,7 @@ def scalars(values: Sequence[Any], path: str, key: bool = False) -> Column:
         if isinstance(value, (dict, list)):
             kind = "an object" if isinstance(value, dict) else "a list"
             odd[place] = f"{kind}, not one value; a path such as {_example(value, path)} leads to one"
-        elif isinstance(value, str) and not value.isascii() and not _is_text(value):
+        elif isinstance(value, str) and not is_text(value):
             odd[place] = "half of a surrogate pair: no text"
         elif key and (reason := _against_key(value)):
             odd[place] = reason
@@ -381,14 +382,6 @@ def _decoded(value: bytes | None) -> str | None:
         return None if value is None else value.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-        return True
-    except UnicodeEncodeError:
-        return False
 
 
 def _example(value: Any, path: str) -> str:

@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 from lgsid_ray.catalog.columns import Column
 from lgsid_ray.catalog.rows import CHUNK_ROWS, Chunk, Layout, Wanted, delimiter_of, lay_out, require
 from lgsid_ray.catalog.sources import File
-from lgsid_ray.catalog.textual import Lines
+from lgsid_ray.catalog.textual import Lines, is_text
 from lgsid_ray.config.catalogue import TableSource
 from lgsid_ray.errors import InputError
 
@@ -20,7 +21,19 @@ _SEPARATOR_LINE = re.compile(r"sep=(.)\s*")
 _LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 _NUMBER = re.compile(r"\s*[+-]?[\d.,]+\s*")
 
-Reject = tuple[int, str, str]
+Fields = tuple[str, ...]
+"""A record. Not a list: the garbage collector passes over tuples of strings, and would take as long as parsing."""
+
+
+@dataclass(frozen=True)
+class Torn:
+    """What is no record: why, and its raw text."""
+
+    reason: str
+    raw: str
+
+
+Record = Fields | Torn
 
 
 def delimited(file: File, stream: IO[bytes], source: TableSource, wanted: list[Wanted]) -> Iterator[Chunk]:
@@ -35,38 +48,33 @@ def delimited(file: File, stream: IO[bytes], source: TableSource, wanted: list[W
     names = source.header or records.header()
     layout = lay_out(names, wanted, file)
     require(layout, names, file, source)
-    rows, kept, rejects = list[int](), list[list[str]](), list[Reject]()
-    for number, record in enumerate(records.of_width(len(names)), start=1):
-        if isinstance(record, str):
-            rejects.append((number, record, records.raw()))
-        else:
-            rows.append(number)
-            kept.append(record)
-        if len(rows) + len(rejects) == CHUNK_ROWS:
-            yield _chunk(rows, kept, rejects, names, layout)
-            rows, kept, rejects = [], [], []
+    done = 0
+    for batch in records.batches(len(names)):
+        yield _chunk(batch, done, names, layout)
+        done += len(batch)
     lines.close()
-    yield _chunk(rows, kept, rejects, names, layout)
 
 
 class _Records:
-    """Records out of lines, one at a time, with the lines that each was made of."""
+    """Records out of lines."""
 
     def __init__(self, lines: Lines, file: File, source: TableSource) -> None:
         self._lines, self._file, self._source = lines, file, source
         self._delimiter = delimiter_of(file, source)
         first = _SEPARATOR_LINE.fullmatch(lines.peek())
         if first:  # what Excel writes for itself
-            lines.skip()
+            lines.take(1)
             self._delimiter = source.delimiter or first[1]
-        self._pattern: list[bool] = []
-        self._width = 0
-        quoted = source.quote != "none"
-        self._reader = csv.reader(
-            lines if source.escape is None else self._keeping_nulls(source.escape),
+        self._width, self._pattern = 0, list[bool]()
+        self._reader = self._parser(lines)
+
+    def _parser(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        source = self._source
+        return csv.reader(
+            lines if source.escape is None else self._keeping_nulls(lines, source.escape),
             delimiter=self._delimiter,
-            quotechar=('"' if source.quote == "auto" else source.quote) if quoted else None,
-            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+            quotechar={"auto": '"', "none": None}.get(source.quote, source.quote),
+            quoting=csv.QUOTE_NONE if source.quote == "none" else csv.QUOTE_MINIMAL,
             doublequote=source.escape is None,
             escapechar=source.escape,
             strict=True,
@@ -74,8 +82,8 @@ class _Records:
 
     def header(self) -> list[str]:
         """The names of the first record, a line break within one made a blank."""
-        record = next(self._parsed(), None)
-        if record is None or isinstance(record, str) or not any(name.strip() for name in record):
+        record = next(self._parsed(), ())
+        if isinstance(record, str) or not any(name.strip() for name in record):
             told = f": {record}" if isinstance(record, str) else ""
             raise InputError(
                 f"{self._file.label}: the first line is empty or no line of column names{told}; expected column names "
@@ -83,35 +91,65 @@ class _Records:
             )
         return [_LINE_BREAK.sub(" ", name).strip() for name in record]
 
-    def of_width(self, width: int) -> Iterator[list[str] | str]:
-        """Records of `width` fields, and the reason where one is none."""
-        self._width = width
-        for record in self._parsed():
-            if isinstance(record, str):
-                yield record
-            elif len(self._lines.current) > 1 and self._looks_swallowed():
-                raise self._swallowed()
-            elif len(record) != width:
-                yield f"{len(record)} columns instead of {width}"
-            elif self._lines.undecodable:
-                yield self._lines.undecodable
-            else:
-                if not self._pattern:
-                    self._pattern = [bool(_NUMBER.fullmatch(field)) for field in record]
-                yield record
+    def batches(self, width: int) -> Iterator[Sequence[Record]]:
+        """Records of `width` fields in lists of up to CHUNK_ROWS, in order; what is none has its reason.
 
-    def _keeping_nulls(self, escape: str) -> Iterator[str]:
+        Raises:
+            InputError: it cannot be told where a record ends.
+        """
+        self._width = width
+        while lines := self._lines.take(CHUNK_ROWS):
+            plain = self._plain(lines)
+            if plain is None:
+                self._lines.put_back(lines)
+                yield self._with_care(self._lines.number + len(lines))
+            else:
+                self._learn(plain[0])
+                yield plain
+
+    def _plain(self, lines: list[str]) -> list[Fields] | None:
+        """The records of lines that are a record each, as those of nearly all files are; None: they need care."""
+        if not all(map(str.isascii, lines)) and not is_text("".join(lines)):
+            return None
+        try:
+            records: list[Fields] = list(map(tuple, self._parser(lines)))
+        except csv.Error:
+            return None
+        return records if len(records) == len(lines) and set(map(len, records)) == {self._width} else None
+
+    def _with_care(self, last: int) -> list[Record]:
+        """Record by record up to line `last`, or the end of the record that it is in."""
+        found: list[Record] = []
+        for record in self._parsed():
+            if isinstance(record, tuple) and len(self._lines.current) > 1 and self._looks_swallowed():
+                raise self._swallowed()
+            found.append(self._judged(record))
+            if self._lines.number >= last:
+                break
+        return found
+
+    def _judged(self, record: Fields | str) -> Record:
+        reason = record if isinstance(record, str) else self._lines.undecodable
+        if not reason and len(record) != self._width:
+            reason = f"{len(record)} columns instead of {self._width}"
+        if reason:
+            return Torn(reason, "".join(self._lines.current).rstrip("\r\n")[:2000])
+        assert isinstance(record, tuple)
+        self._learn(record)
+        return record
+
+    def _learn(self, record: Fields) -> None:
+        """Which fields of a record are numbers: what a swallowed line is known by."""
+        self._pattern = self._pattern or [_NUMBER.fullmatch(field) is not None for field in record]
+
+    def _keeping_nulls(self, lines: Iterable[str], escape: str) -> Iterator[str]:
         r"""The lines with the escape of every field that is a mark such as \N escaped: it is no N."""
         between = re.escape(self._delimiter)
         mark = re.compile(rf"(?<![^{between}])({re.escape(escape)}\w)(?=[{between}\r\n]|$)")
-        for line in self._lines:
+        for line in lines:
             yield mark.sub(lambda match: escape + match[1], line) if escape in line else line
 
-    def raw(self) -> str:
-        """The latest record as the file has it."""
-        return "".join(self._lines.current).rstrip("\r\n")[:2000]
-
-    def _parsed(self) -> Iterator[list[str] | str]:
+    def _parsed(self) -> Iterator[Fields | str]:
         while True:
             self._lines.begin()
             try:
@@ -122,7 +160,7 @@ class _Records:
                 yield self._reason(str(error))
                 continue
             if record:  # an empty line is no row
-                yield record
+                yield tuple(record)
 
     def _reason(self, told: str) -> str:
         """Why the latest record is none.
@@ -137,9 +175,7 @@ class _Records:
         if unfinished:
             return "a quote opens a text that does not end"
         if "expected after" in told:
-            backslash = (
-                "" if self._source.escape or "\\" not in self.raw() else "; set `escape: '\\'` if it escapes them"
-            )
+            backslash = "" if self._source.escape or "\\" not in lines[0] else "; set `escape: '\\'` if it escapes them"
             return f"a text goes on behind its closing quote{backslash}"
         return told
 
@@ -167,13 +203,15 @@ class _Records:
         )
 
 
-def _chunk(rows: list[int], records: list[list[str]], rejects: list[Reject], names: list[str], layout: Layout) -> Chunk:
-    columns = {
-        name: Column(pa.array([record[place] for record in records], pa.string()))
-        for name, (place, _) in layout.places.items()
-    }
+def _chunk(batch: Sequence[Record], done: int, names: list[str], layout: Layout) -> Chunk:
+    """A chunk of the rows after the first `done`."""
+    records = [record for record in batch if isinstance(record, tuple)]
+    torn = [(done + at, one.reason, one.raw) for at, one in enumerate(batch, start=1) if isinstance(one, Torn)]
+    rows = np.setdiff1d(np.arange(done + 1, done + len(batch) + 1), [row for row, _, _ in torn], assume_unique=True)
+    fields = list(zip(*records, strict=True)) or [()] * len(names)
+    columns = {name: Column(pa.array(fields[place], pa.string())) for name, (place, _) in layout.places.items()}
 
     def raw(place: int) -> dict[str, Any]:
         return dict(zip(names, records[place], strict=True))
 
-    return Chunk(np.array(rows, dtype=np.int64), columns, raw, rejects)
+    return Chunk(rows, columns, raw, torn)

@@ -1,7 +1,9 @@
 """Lines of text files, decoded; a line that cannot be is told, and too many of them stop the file."""
 
 import io
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import IO
 
 from lgsid_ray.catalog.sources import File
@@ -26,11 +28,9 @@ class Lines:
         buffered = io.BufferedReader(stream, 1 << 20)  # type: ignore[type-var]
         head = buffered.peek(4)[:3]
         self.encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), source.encoding)
-        lenient = self.encoding.startswith("utf-16")
-        self._text = io.TextIOWrapper(
-            buffered, self.encoding, errors="strict" if lenient else "surrogateescape", newline=""
-        )
-        self._file, self._ahead = file, list[str]()
+        errors = "strict" if self.encoding.startswith("utf-16") else "surrogateescape"
+        self._text = io.TextIOWrapper(buffered, self.encoding, errors=errors, newline="")
+        self._file, self._ahead = file, deque[str]()
         self.number = self._bad = self._first_bad = 0
         self.current: list[str] = []
         self.undecodable = ""
@@ -43,30 +43,33 @@ class Lines:
     def peek(self) -> str:
         """The next line, which stays the next; empty at the end."""
         if not self._ahead:
-            self._ahead.append(self._text.readline())
-        return self._ahead[0]
+            self._ahead.extend(islice(self._text, 1))
+        return self._ahead[0] if self._ahead else ""
 
-    def skip(self) -> None:
-        """Pass over the next line."""
-        next(self, None)
-        self.begin()
+    def take(self, count: int) -> list[str]:
+        """The next `count` lines, or what is left of them, as they are: the quick way for lines that need no care."""
+        lines = [*self._ahead, *islice(self._text, count - len(self._ahead))]
+        self._ahead.clear()
+        self.number += len(lines)
+        return lines
+
+    def put_back(self, lines: list[str]) -> None:
+        """Make the lines of the latest `take` the next again."""
+        self.number -= len(lines)
+        self._ahead.extend(lines)
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = self._ahead.pop() if self._ahead else self._text.readline()
-        if not line:
-            raise StopIteration
+        line = self._ahead.popleft() if self._ahead else next(self._text)
         self.number += 1
-        if not line.isascii():
-            line = self._decoded(line)
-        self.current.append(line)
-        return line
+        self.current.append(line if is_text(line) else self._spelled(line))
+        return self.current[-1]
 
     def block(self, size: int) -> str:
         """Up to `size` characters on from the latest line, whatever lines they are."""
-        return self._ahead.pop() if self._ahead else self._text.read(size)
+        return self._ahead.popleft() if self._ahead else self._text.read(size)
 
     def close(self) -> None:
         """What can be told at the end only.
@@ -77,22 +80,29 @@ class Lines:
         if self._bad > _MOST_UNDECODABLE * self.number:
             raise self._wrong_encoding()
 
-    def _decoded(self, line: str) -> str:
-        """The line; where it could not be decoded, with the bytes spelled out."""
-        try:
-            line.encode("utf-8")
-            return line
-        except UnicodeEncodeError as error:
-            self._bad += 1
-            self._first_bad = self._first_bad or self.number
-            if self.number == 1:
-                raise self._wrong_encoding() from None
-            byte = ord(line[error.start]) & 0xFF
-            self.undecodable = f"not {self.encoding} (byte 0x{byte:02x}); set `encoding` if the file is in another"
-            return line.encode("utf-8", "backslashreplace").decode()
+    def _spelled(self, line: str) -> str:
+        """A line that could not be decoded, with its bytes spelled out."""
+        self._bad += 1
+        self._first_bad = self._first_bad or self.number
+        if self.number == 1:
+            raise self._wrong_encoding()
+        byte = next(ord(one) & 0xFF for one in line if not is_text(one))
+        self.undecodable = f"not {self.encoding} (byte 0x{byte:02x}); set `encoding` if the file is in another"
+        return line.encode("utf-8", "backslashreplace").decode()
 
     def _wrong_encoding(self) -> InputError:
         return InputError(
             f"{self._file.label}: line {self._first_bad} is not {self.encoding}, nor are {self._bad} of "
             f"{self.number} lines; set `encoding`, for example to cp1252 or gb18030"
         )
+
+
+def is_text(value: str) -> bool:
+    """Whether a string is one that files hold: without bytes that could not be decoded, or halves of pairs."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
