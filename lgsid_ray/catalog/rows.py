@@ -9,6 +9,7 @@ from lgsid_ray.catalog import paths
 from lgsid_ray.catalog.columns import Column
 from lgsid_ray.catalog.sources import File
 from lgsid_ray.config.catalogue import (
+    ITEM_COORDINATES,
     ITEM_OPTIONAL,
     ITEM_POINT,
     ITEM_REQUIRED,
@@ -100,9 +101,11 @@ def require(layout: Layout, names: Sequence[str], file: File, source: TableSourc
     for one in layout.missing:
         if one.must:
             raise InputError(_missing(one, names, file, source))
-    halves = [one for one in layout.missing if one.name in ("lat", "lon")]
-    if len(halves) == 1 and not {"lat", "lon"} <= {one.name for one in layout.missing} | set(source.constants):
-        raise InputError(f"{_missing(halves[0], names, file, source)}; items have both, lat and lon, or neither")
+    known = {*layout.places, *source.constants}
+    if len(known.intersection(ITEM_COORDINATES)) == 1:
+        (lacking,) = set(ITEM_COORDINATES) - known
+        told = _missing(Wanted(lacking, source.theirs(lacking) or lacking, must=True), names, file, source)
+        raise InputError(f"{told}; items have both, lat and lon, or neither")
 
 
 def not_scalar(one: str, there: Sequence[str], kind: str, file: File) -> InputError:

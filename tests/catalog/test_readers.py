@@ -430,6 +430,8 @@ def test_one_coordinate_without_the_other_is_refused(tmp_path: Path, there: str,
     with pytest.raises(InputError, match=told):
         _chunks(_written(tmp_path, f"item_id,name,{there}\n1,A,2\n"))
     assert len(_rows(_chunks(tmp_path / "a.csv", constants={missing: 3.5}))) == 1
+    with pytest.raises(InputError, match=told):
+        _chunks(tmp_path / "a.csv", columns={there: None}, constants={there: 3.5})
 
 
 @pytest.mark.parametrize(("mark", "word"), [(";", "';'"), ("\t", "a tab"), ("|", r"'\|'")])
