@@ -73,17 +73,18 @@ class HgitConfig(TokenizerBase):
 
     kind: Literal["hgit"] = "hgit"
     features: FeatureConfig = Field(default_factory=FeatureConfig)
-    regulariser: float = Field(default=0.05, ge=0)
+    regulariser: float = Field(default=0.5, ge=0)
     """λ_reg of Eq 16, relative to the mean squared residual after level 1."""
     usage: Literal["soft", "hard"] = "soft"
     """Usage in the regulariser: softmax(-d²/τ), or Eq 14's histogram as printed, whose gradient is zero."""
     temperature: float = Field(default=0.1, gt=0)
     """τ of the soft usage, relative to a level's mean squared distance."""
-    epochs: int = Field(default=10, ge=0)
-    batch_rows: int = Field(default=65536, ge=1)
+    steps: int = Field(default=300, ge=0)
+    """Gradient steps, however many items there are; 0 leaves the levels as K-Means made them."""
+    batch_rows: int = Field(default=4096, ge=1)
     """Rows of a gradient step, over all shards."""
-    learning_rate: float = Field(default=0.02, gt=0)
-    """Of Adam, relative to the root mean squared entry of a codebook."""
+    learning_rate: float = Field(default=0.05, gt=0)
+    """Of Adam, relative to the root mean squared entry of a codebook; it falls to nothing over the steps."""
 
 
 class ResKMeansConfig(TokenizerBase):

@@ -16,7 +16,8 @@ from lgsid_ray.tokenizer.shard import Shards, View
 
 ROUNDS = 5  # of k-means||; more do not help (Bahmani et al., 2012, figure 5.1)
 History = list[dict[str, float]]
-_AVERAGE = 0.5  # weight of the past in the moving average of the soft usage
+MEASURED_STEPS = 25  # training measures the whole set, and revives dead codes, after so many
+_AVERAGE = 0.9  # weight of the past in the moving average of the soft usage
 
 
 def kmeans(shards: Shards, view: View, clusters: int, config: KMeansConfig, seed: int, name: str) -> Float32:
@@ -55,10 +56,17 @@ def residual_levels(shards: Shards, sizes: list[int], config: KMeansConfig, seed
 
 @dataclass
 class Learning:
-    """The learnable levels while they train: codebooks, optimiser, moving averages of the usage."""
+    """The learnable levels while they train.
+
+    Attributes:
+        scale: mean squared residual that they start from. temperatures: τ per level, absolute.
+        soft: moving averages of the usage.
+    """
 
     codebooks: list[Float32]
     adam: Adam
+    scale: float
+    temperatures: list[float]
     soft: list[Float64] | None = None
 
 
@@ -67,34 +75,31 @@ def train_levels(
 ) -> tuple[list[Float32], History]:
     """Train levels 2..L by Eq 16 from their initial codebooks; returns the best codebooks and the history.
 
-    After every epoch the whole set is measured, dead codes are put on the rows farthest from their centre, and the
+    Every so often the whole set is measured, dead codes are put on the rows farthest from their centre, and the
     codebooks with the lowest loss so far (with hard usage) are kept; so training never ends worse than it began.
+    The learning rate falls to nothing in a straight line.
 
     Args:
         view: the residuals after level 1.
     """
-    now = Learning(codebooks, Adam(config.learning_rate))
-    batch = min(1.0, config.batch_rows / shards.trained)
-    steps = max(1, round(1 / batch))
-    scale, best, best_loss, history = None, codebooks, np.inf, []
-    for epoch in range(config.epochs + 1):
-        errors, totals = _measure(shards, view, now.codebooks)
-        hard = [total.counts.astype(np.float64) for total in totals]
-        if scale is None:
-            scale = max(errors[0], 1e-12)
-            temperatures = [max(config.temperature * errors[level], 1e-12) for level in range(len(codebooks))]
-        kls = [kl_to_uniform(counts) for counts in hard]
-        loss = errors[-1] + config.regulariser * scale * sum(kls)
-        history.append(_row(epoch, errors[-1], loss, hard, now.soft))
-        if loss < best_loss:
-            best, best_loss = [c.copy() for c in now.codebooks], loss
-        if epoch == config.epochs:
-            break
-        now.codebooks = [
-            repair(centres, total.counts == 0, total) for centres, total in zip(now.codebooks, totals, strict=True)
-        ]
-        for step in range(steps):
-            _step(shards, view, now, config, temperatures, scale, batch, f"{seed}-train-{epoch}-{step}")
+    errors, _ = _measure(shards, view, codebooks)
+    temperatures = [max(config.temperature * error, 1e-12) for error in errors[:-1]]
+    now = Learning(codebooks, Adam(config.learning_rate), max(errors[0], 1e-12), temperatures)
+    best, best_loss, history = codebooks, np.inf, []
+    for step in range(config.steps + 1):
+        if step % MEASURED_STEPS == 0 or step == config.steps:
+            errors, totals = _measure(shards, view, now.codebooks)
+            hard = [total.counts.astype(np.float64) for total in totals]
+            loss = sum(errors[1:]) + config.regulariser * now.scale * sum(map(kl_to_uniform, hard))
+            history.append(_row(step, errors[1:], loss, hard, now.soft))
+            if loss < best_loss:
+                best, best_loss = [c.copy() for c in now.codebooks], loss
+            if step == config.steps:
+                break
+            now.codebooks = [
+                repair(centres, total.counts == 0, total) for centres, total in zip(now.codebooks, totals, strict=True)
+            ]
+        _step(shards, view, now, config, f"{seed}-train-{step}", 1 - step / config.steps)
     return best, history
 
 
@@ -148,30 +153,25 @@ def _measure(shards: Shards, view: View, codebooks: list[Float32]) -> tuple[list
     return errors, totals
 
 
-def _step(
-    shards: Shards,
-    view: View,
-    now: Learning,
-    config: HgitConfig,
-    temperatures: list[float],
-    scale: float,
-    batch: float,
-    tag: str,
-) -> None:
-    """One Adam step. The regulariser's gradient is taken at a moving average of the soft usage (see residual.py)."""
+def _step(shards: Shards, view: View, now: Learning, config: HgitConfig, tag: str, fade: float) -> None:
+    """One Adam step at `fade` times the learning rate.
+
+    The regulariser's gradient is taken at a moving average of the soft usage (see residual.py).
+    """
+    batch = min(1.0, config.batch_rows / shards.trained)
     regularised = config.regulariser > 0 and config.usage == "soft"
     slopes: Any = None
     if regularised:
         if now.soft is None:
-            first = add_gradients(shards.map("gradient", view, now.codebooks, None, temperatures, batch, tag))
+            first = add_gradients(shards.map("gradient", view, now.codebooks, None, now.temperatures, batch, tag))
             if first.rows == 0:
                 return
             now.soft = [soft / soft.sum() for soft in first.soft]
         slopes = [kl_slope(soft) for soft in now.soft]
-    total = add_gradients(shards.map("gradient", view, now.codebooks, slopes, temperatures, batch, tag))
+    total = add_gradients(shards.map("gradient", view, now.codebooks, slopes, now.temperatures, batch, tag))
     if total.rows == 0:  # a small batch may have drawn none
         return
-    weight = config.regulariser * scale
+    weight = config.regulariser * now.scale
     slope = [(r + weight * u) / total.rows for r, u in zip(total.recon, total.usage, strict=True)]
     fresh = [soft / soft.sum() for soft in total.soft]
     now.soft = (
@@ -179,12 +179,15 @@ def _step(
         if now.soft is None
         else [_AVERAGE * old + (1 - _AVERAGE) * new for old, new in zip(now.soft, fresh, strict=True)]
     )
-    now.codebooks = now.adam.update(now.codebooks, slope)
+    now.codebooks = now.adam.update(now.codebooks, slope, fade)
 
 
-def _row(epoch: int, recon: float, loss: float, hard: list[Float64], soft: list[Float64] | None) -> dict[str, float]:
-    row: dict[str, float] = {"epoch": epoch, "recon": recon, "loss": loss}
+def _row(
+    step: int, errors: list[float], loss: float, hard: list[Float64], soft: list[Float64] | None
+) -> dict[str, float]:
+    row: dict[str, float] = {"step": step, "loss": loss}
     for level, counts in enumerate(hard, start=2):
+        row[f"recon_{level}"] = errors[level - 2]
         found = level_metrics(counts.astype(np.int64))
         row[f"hard_kl_{level}"], row[f"perplexity_{level}"] = found["kl"], found["perplexity"]
         row[f"usage_{level}"] = found["usage"]

@@ -17,13 +17,13 @@ class Gradient:
     """One shard's share of a gradient step; adds up over shards.
 
     Attributes:
-        rows: how many rows took part. error: sum of ‖X - Σ Q‖² (Eq 13).
-        recon: per level (k, d), gradient of that sum. usage: per level (k, d), gradient of the regulariser's part.
+        rows: how many rows took part. errors: per level, sum of the squared residual ‖R^(l)‖² behind it.
+        recon: per level (k, d), gradient of all those sums together. usage: of the regulariser's part.
         soft: per level (k,), sums of the soft usage (Eq 14 with softmax(-d²/τ)).
     """
 
     rows: int
-    error: float
+    errors: list[float]
     recon: list[Float64]
     usage: list[Float64]
     soft: list[Float64]
@@ -33,6 +33,8 @@ def gradient(
     rows: Float32, codebooks: list[Float32], slopes: list[Float64] | None, temperatures: list[float]
 ) -> Gradient:
     """Gradients of reconstruction and usage with respect to all learnable centres.
+
+    Reconstruction is Eq 13 summed over prefixes: by the last level alone, short prefixes would be given up for it.
 
     Args:
         rows: (n, d) residuals after level 1. codebooks: the learnable levels.
@@ -44,29 +46,38 @@ def gradient(
     recon = [np.zeros(c.shape) for c in codebooks]
     usage = [np.zeros(c.shape) for c in codebooks]
     soft = [np.zeros(len(c)) for c in codebooks]
-    error = 0.0
+    errors = [0.0] * len(codebooks)
     for start in range(0, len(rows), _BLOCK):
-        left, labels = rows[start : start + _BLOCK], []
+        left, steps = rows[start : start + _BLOCK], []
         for number, (label, after) in enumerate(walk(levels, left)):
             slope = None if slopes is None else slopes[number]
             share, pull = _soft_usage(left, codebooks[number], slope, temperatures[number])
             soft[number] += share
             usage[number] += pull
-            labels.append(label)
+            errors[number] += float(np.square(after, dtype=np.float64).sum())
+            steps.append((label, after))
             left = after
-        error += float(np.square(left, dtype=np.float64).sum())
-        for number, label in enumerate(labels):
-            recon[number] -= 2.0 * cluster_sums(left, label, len(codebooks[number]))
-    return Gradient(len(rows), error, recon, usage, soft)
+        behind = np.zeros_like(left)  # a centre stands in the residual of its level and of all behind it
+        for number, (label, after) in reversed(list(enumerate(steps))):
+            behind += after
+            recon[number] -= 2.0 * cluster_sums(behind, label, len(codebooks[number]))
+    return Gradient(len(rows), errors, recon, usage, soft)
 
 
 def _soft_usage(rows: Float32, centres: Float32, slope: Float64 | None, temperature: float) -> tuple[Float64, Float64]:
-    mu = torch.from_numpy(centres).requires_grad_(slope is not None)
-    share = torch.softmax(-torch.cdist(torch.from_numpy(rows), mu).square() / temperature, dim=1).sum(0)
+    """Σ softmax(-d²/τ) over rows, and the gradient of Σ_k slope_k times it with respect to the centres.
+
+    With q the softmax of a row, the gradient by d²_k is -q_k (slope_k - Σ_j q_j slope_j) / τ, and that of d²_k by μ_k
+    is 2 (μ_k - x).
+    """
+    squares = np.square(rows).sum(axis=1)[:, None] + np.square(centres).sum(axis=1) - 2 * rows @ centres.T
+    use = torch.softmax(torch.from_numpy(squares / -temperature), dim=1).numpy()
+    share = use.sum(axis=0, dtype=np.float64)
     if slope is None:
-        return share.detach().double().numpy(), np.zeros(centres.shape)
-    (pull,) = torch.autograd.grad((share * torch.from_numpy(slope).float()).sum(), mu)
-    return share.detach().double().numpy(), pull.double().numpy()
+        return share, np.zeros(centres.shape)
+    steep = slope.astype(np.float32)
+    pull = use * ((use @ steep)[:, None] - steep) / temperature
+    return share, 2.0 * (pull.sum(axis=0, dtype=np.float64)[:, None] * centres - pull.T @ rows)
 
 
 def kl_to_uniform(usage: Float64) -> float:
@@ -86,7 +97,7 @@ def add_gradients(parts: list[Gradient]) -> Gradient:
     levels = range(len(parts[0].recon))
     return Gradient(
         sum(part.rows for part in parts),
-        sum(part.error for part in parts),
+        [sum(part.errors[level] for part in parts) for level in levels],
         [np.sum([part.recon[level] for part in parts], axis=0) for level in levels],
         [np.sum([part.usage[level] for part in parts], axis=0) for level in levels],
         [np.sum([part.soft[level] for part in parts], axis=0) for level in levels],
@@ -102,8 +113,8 @@ class Adam:
     first: list[Float64] = field(default_factory=list)
     second: list[Float64] = field(default_factory=list)
 
-    def update(self, codebooks: list[Float32], gradients: list[Float64]) -> list[Float32]:
-        """The codebooks after one step."""
+    def update(self, codebooks: list[Float32], gradients: list[Float64], fade: float = 1.0) -> list[Float32]:
+        """The codebooks after one step, at `fade` times the learning rate."""
         if not self.first:
             self.first = [np.zeros(g.shape) for g in gradients]
             self.second = [np.zeros(g.shape) for g in gradients]
@@ -114,6 +125,6 @@ class Adam:
             self.second[level] = 0.999 * self.second[level] + 0.001 * np.square(slope)
             mean = self.first[level] / (1 - 0.9**self.step)
             size = np.sqrt(self.second[level] / (1 - 0.999**self.step))
-            rate = self.learning_rate * np.sqrt(np.square(centres, dtype=np.float64).mean())
+            rate = fade * self.learning_rate * np.sqrt(np.square(centres, dtype=np.float64).mean())
             moved.append((centres - rate * mean / (size + 1e-12)).astype(np.float32))
         return moved

@@ -46,4 +46,4 @@ def test_a_name_tells_two_of_a_kind_apart_and_is_no_part_of_what_they_are() -> N
     plain, named = HgitConfig(), HgitConfig(name="hgit-wide")
     assert (plain.label, named.label) == ("hgit", "hgit-wide")
     assert plain.identity() == named.identity()
-    assert plain.identity() != HgitConfig(epochs=1).identity()
+    assert plain.identity() != HgitConfig(steps=1).identity()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ray
 CONFIG = """
 catalogue: {source: {kind: world, items: 240, users: 10, towns: 8, events_per_user: 5}}
 encoder: {kind: random_projection, dimension: 16}
-tokenizer: {sizes: [6, 4, 4], epochs: 1}
+tokenizer: {sizes: [6, 4, 4], steps: 1}
 evaluate: {content: false, ks: [5], clusters: 8}
 rank: {enabled: false}
 generate: {enabled: false}

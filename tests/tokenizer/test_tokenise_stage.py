@@ -81,7 +81,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StageDir]:
 
 
 def config(*overrides: str) -> RunConfig:
-    return load(None, ["tokenizer.sizes=[16, 12, 8]", "tokenizer.epochs=4", *overrides])
+    return load(None, ["tokenizer.sizes=[16, 12, 8]", "tokenizer.steps=20", *overrides])
 
 
 def run(inputs: dict[str, StageDir], folder: Path, *overrides: str) -> tuple[StageDir, dict[str, Any]]:
@@ -254,11 +254,11 @@ def test_a_kill_in_any_phase_leaves_what_the_next_call_goes_on_with(
 
 
 def test_training_never_ends_worse_and_the_regulariser_evens_usage(inputs: dict[str, StageDir], tmp_path: Path) -> None:
-    out, _ = run(inputs, tmp_path, "tokenizer.epochs=8")
+    out, _ = run(inputs, tmp_path, "tokenizer.steps=60")
     losses = [row["loss"] for row in out.read_json("history.json")]
     assert min(losses) < losses[0]
-    even, _ = run(inputs, tmp_path, "tokenizer.epochs=8", "tokenizer.regulariser=1.0")
-    free, _ = run(inputs, tmp_path, "tokenizer.epochs=8", "tokenizer.regulariser=0")
+    even, _ = run(inputs, tmp_path, "tokenizer.steps=60", "tokenizer.regulariser=1.0")
+    free, _ = run(inputs, tmp_path, "tokenizer.steps=60", "tokenizer.regulariser=0")
     kl = [sum(level["kl"] for level in o.read_json("metrics.json")["levels"][1:]) for o in (even, free)]
     assert kl[0] < kl[1]
 
