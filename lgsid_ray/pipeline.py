@@ -120,6 +120,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(Stage("reward", "align.stage:reward", ("reward",), _same("sample", "embed_lists"),
                 summary="train the reward model (Eq 2-4)"), when=_aligned),
     Entry(Stage("prefer", "preference.stage:prefer", ("preference",), _same("catalogue", "embed"),
+                check="preference.districts:require_districts",
                 summary="draw preference triples (Eq 5)"), when=_aligned),
     Entry(Stage("align", "align.stage:align", ("align", "encoder"), _same("catalogue", "embed", "reward", "prefer"),
                 summary="G-DPO: train the embedding model (Eq 6-8)"), when=_aligned),
@@ -194,6 +195,11 @@ def execute(run: "Run", until: str | None = None) -> "dict[str, Manifest]":
     for together in _side_by_side(stages):
         for stage, manifest in zip(together, run.execute_together(together), strict=True):
             done[stage.name] = manifest
+            for level in manifest.facts.get("one_code", ()):
+                run.log(
+                    f"{stage.name}: level {level} gives all items the same code, so it tells none from another; do their "
+                    "texts or places differ at all? See `name` and the labels in the catalogue's items"
+                )
     return done
 
 

@@ -36,7 +36,13 @@ class Policy(nn.Module):
         modules = [f".{name}" for name, _ in base.named_modules()]
         for target in align.lora_targets:
             if not any(name.endswith(f".{target}") for name in modules):
-                raise ConfigError(f"align.lora_targets {target!r}: {encoder.model} has no modules of that name")
+                known = sorted(
+                    {name.rpartition(".")[2] for name, m in base.named_modules() if isinstance(m, nn.Linear)}
+                )
+                raise ConfigError(
+                    f"align.lora_targets {target!r}: {encoder.model} has no modules of that name; its linear ones are "
+                    f"{', '.join(known)}"
+                )
         adapter = LoraConfig(
             r=align.lora_rank,
             lora_alpha=align.lora_alpha,

@@ -149,6 +149,9 @@ def publish_items(bucket: int, start: int, choice: Choice, site: Site) -> dict[s
     return {
         "rows": len(items),
         "splits": dict(Counter(splits)),
+        "districts": pc.unique(label_paths(items.filter(pc.equal(items.column("split"), "train"))))
+        .drop_null()
+        .to_pylist(),
         "filled": {level: int(pc.sum(items.column(f"{level}_filled")).as_py() or 0) for level in LEVELS},
         "times": times[::step],
         "weight": step,

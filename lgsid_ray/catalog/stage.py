@@ -77,6 +77,7 @@ def catalogue(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     facts = _counts(scanned, left_out, published, logs, rejects.publish(work, out))
     facts |= {
         "located": site.located,
+        "training_districts": len({place for one in published for place in one["districts"]}),
         "filled": {level: sum(one["filled"][level] for one in published) for level in LEVELS},
         "item_splits": _added([one["splits"] for one in published]),
         "rank_splits": _added([one["splits"] for one in logs]),

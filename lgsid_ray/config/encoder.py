@@ -16,6 +16,10 @@ class PromptConfig(Section):
     content: list[str] = ["{name}", "brand {brand}", "{category_1}", "{category_2}", "price {price}"]
     location: list[str] = ["district {district}", "city {city}", "province {province}"]
     separator: str = ", "
+    document_prefix: str = ""
+    """Before every item's prompt; what a model was trained with, for example `passage: ` (E5)."""
+    query_prefix: str = ""
+    """Before every free-text query: `query: ` (E5), an instruction (BGE, Qwen3)."""
     geohash_precision: int = Field(default=5, ge=1, le=12)
     """Characters of `{geohash}`: 5 is a cell of about 5 km."""
 

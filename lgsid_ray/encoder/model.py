@@ -42,7 +42,7 @@ class TextEncoder:
         self._config, self._device = config, device
         self.tokenizer, self.model = load_model(path or config.model)
         self.model.to(device).eval()
-        longest = getattr(self.model.config, "max_position_embeddings", None)
+        longest = usable_positions(self.model)
         if longest is not None and config.max_tokens > longest:
             raise ConfigError(
                 f"encoder.max_tokens {config.max_tokens}: {config.model} takes {longest} at most; "
@@ -111,20 +111,21 @@ def make_encoder(config: EncoderConfig, path: str | None = None, device: str = "
 def load_model(name: str) -> tuple[Any, Any]:
     """(tokenizer, model) of a packaged, local or Hugging Face model; safetensors only, no remote code.
 
-    The tokenizer pads on the right: absolute positions would shift with padding on the left.
+    Of an encoder-decoder, such as T5, the encoder alone. The tokenizer pads on the right: absolute positions would shift with padding on the left.
 
     Raises:
         ConfigError: it cannot be loaded, or would be filled with random weights; the name and the reason are given.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     source = locate_model(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model, loading = AutoModel.from_pretrained(
+        paired = AutoConfig.from_pretrained(source, trust_remote_code=False).is_encoder_decoder
+        model, loading = (AutoModelForTextEncoding if paired else AutoModel).from_pretrained(
             source,
             dtype=torch.float32,
             use_safetensors=True,
@@ -145,6 +146,18 @@ def load_model(name: str) -> tuple[Any, Any]:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer, model
+
+
+def usable_positions(model: Any) -> int | None:
+    """How many tokens a model takes; None: any number.
+
+    Kin of RoBERTa count positions from behind the padding's: of 514, 512 are left for tokens.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.num_embeddings - module.padding_idx - 1)
+    longest = getattr(model.config, "max_position_embeddings", None)
+    return None if longest is None else int(longest)
 
 
 def locate_model(name: str) -> str:

@@ -29,12 +29,23 @@ def location_prompts(items: pa.Table, prompt: PromptConfig) -> Texts:
 
 def full_prompts(items: pa.Table, prompt: PromptConfig) -> Texts:
     """[P_content(i), P_location(i)] of every row."""
-    return combine(content_prompts(items, prompt), location_prompts(items, prompt), prompt.separator)
+    return combine(content_prompts(items, prompt), location_prompts(items, prompt), prompt)
 
 
-def combine(contents: Sequence[str], locations: Sequence[str], separator: str) -> Texts:
-    """[P_content, P_location] row by row; an empty half takes the separator with it."""
-    return [separator.join(half for half in pair if half) for pair in zip(contents, locations, strict=True)]
+def content_only_prompts(items: pa.Table, prompt: PromptConfig) -> Texts:
+    """P_content(i) of every row as a prompt of its own."""
+    return combine(content_prompts(items, prompt), [""] * len(items), prompt)
+
+
+def query_prompts(queries: Sequence[str], prompt: PromptConfig) -> Texts:
+    """Free-text queries with the prefix of queries: to find items by their embeddings."""
+    return [prompt.query_prefix + query for query in queries]
+
+
+def combine(contents: Sequence[str], locations: Sequence[str], prompt: PromptConfig) -> Texts:
+    """[P_content, P_location] row by row, behind the prefix of documents; an empty half takes the separator with it."""
+    pairs = zip(contents, locations, strict=True)
+    return [prompt.document_prefix + prompt.separator.join(half for half in pair if half) for pair in pairs]
 
 
 def _joined(items: pa.Table, clauses: Sequence[str], prompt: PromptConfig) -> Texts:

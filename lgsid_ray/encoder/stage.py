@@ -22,7 +22,7 @@ from lgsid_ray.config import RunConfig
 from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.local import local_copy
 from lgsid_ray.encoder.model import Encoder, identity, make_encoder
-from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
+from lgsid_ray.encoder.prompts import combine, content_only_prompts, content_prompts, full_prompts, location_prompts
 from lgsid_ray.errors import StorageError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
@@ -45,7 +45,7 @@ def embed(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
 
 def embed_content(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Embeddings of the content-only prompts: `embeddings/`, in item order."""
-    return _embed_items(config.encoder, inputs["catalogue"], out, content_prompts)
+    return _embed_items(config.encoder, inputs["catalogue"], out, content_only_prompts)
 
 
 def embed_aligned(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
@@ -85,7 +85,7 @@ def embed_lists(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         texts = combine(
             contents.take(pa.array(np.repeat(rows[:, 0], rows.shape[1]))).to_pylist(),
             locations.take(pa.array(rows.ravel())).to_pylist(),
-            settings.separator,
+            settings,
         )
         vectors = encoder.encode(texts).reshape(len(drawn), -1)
         return drawn.select(["item_index", "negatives"]).append_column("embedding", column(vectors))

@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike
 from lgsid_ray.arrays import Float64, Int64, UInt64
 from lgsid_ray.artifacts.items import points, trains
 from lgsid_ray.artifacts.labels import LEVELS, SEPARATOR, label_paths
+from lgsid_ray.config import RunConfig
 from lgsid_ray.draws import below
 from lgsid_ray.errors import InputError
+from lgsid_ray.execution.stage import Facts
 from lgsid_ray.geo.points import point_xyz
 
 COLUMNS = ["item_index", "lat", "lon", "split", *LEVELS]
@@ -100,18 +102,22 @@ def read_districts(items: pa.Table) -> PartDistricts:
     return PartDistricts(coded.dictionary.to_pylist(), code, points(items))
 
 
-def locate(parts: list[PartDistricts]) -> Districts:
-    """Districts of all items; `parts` in item_index order. Districts are numbered in the order of their paths.
+def require_districts(config: RunConfig, facts: Facts) -> None:
+    """Refuse a catalogue in which nothing lies elsewhere, before anything is computed from it.
 
     Raises:
-        InputError: fewer than two.
+        InputError: the catalogue's facts tell of fewer than two districts among the training items.
     """
-    used = sorted({name for part in parts for name in part.names})
-    if len(used) < 2:
+    if facts["training_districts"] < 2:
         raise InputError(
-            f"catalogue: the training items lie in {len(used)} known (province, city, district), so none lies "
-            "elsewhere; map finer labels, or set tokenizer.embeddings=origin to do without alignment"
+            f"catalogue: the training items lie in {facts['training_districts']} known (province, city, district), so "
+            "none lies elsewhere; map finer labels, or set tokenizer.embeddings=origin to do without alignment"
         )
+
+
+def locate(parts: list[PartDistricts]) -> Districts:
+    """Districts of all items; `parts` in item_index order. Districts are numbered in the order of their paths."""
+    used = sorted({name for part in parts for name in part.names})
     number = {name: code for code, name in enumerate(used)}
     code = np.concatenate([np.array([*(number[n] for n in part.names), -1])[part.code] for part in parts])
     key = np.concatenate([part.key for part in parts])

@@ -38,7 +38,7 @@ def prefer(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Write `triples`: catalogue and reference embeddings in; training items of known districts only.
 
     Raises:
-        InputError: no coordinates, or fewer than two districts, or two points, to prefer between.
+        InputError: no coordinates, or fewer than two points, to prefer between.
     """
     settings, seed, items = config.preference, config.seed, Items(inputs["catalogue"])
     read = [_read_districts.remote(items, part) for part in items.parts()]

@@ -65,6 +65,9 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         "perplexity": [round(level["perplexity"], 2) for level in metrics["levels"]],
         "usage": [round(level["usage"], 4) for level in metrics["levels"]],
         "level_1": tokenizer.levels[0].space,
+        "one_code": [
+            level["level"] for level in metrics["levels"] if level["usage"] * level["size"] == 1 < level["size"]
+        ],
     }
 
 

@@ -15,7 +15,7 @@ from lgsid_ray.align import stage
 from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives, Table, Triples
 from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.config import RunConfig, load
-from lgsid_ray.config.encoder import EncoderConfig
+from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.model import TextEncoder, load_model
 from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
 from lgsid_ray.execution.storage import StageDir
@@ -83,7 +83,7 @@ def inputs(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         np.array(half(items, settings.prompt), object) for half in (content_prompts, location_prompts)
     )
     listed = np.concatenate([anchors[:, None], others], axis=1)
-    texts = combine(np.repeat(contents[anchors], listed.shape[1]), locations[listed.ravel()], ", ")
+    texts = combine(np.repeat(contents[anchors], listed.shape[1]), locations[listed.ravel()], PromptConfig())
     vectors = encoder.encode(texts).reshape(len(anchors), -1)
     columns = {"item_index": anchors, "negatives": list(others), "embedding": column(vectors)}
     write(Lists(stages["embed_lists"]), pa.table(columns))

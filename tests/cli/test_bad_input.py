@@ -261,9 +261,11 @@ def test_all_items_at_one_point_are_tokenised_but_not_aligned(tmp_path: Path) ->
     place(tmp_path, csv([{**row, "lat": 30.27, "lon": -97.74} for row in items(30)]))
     aligned = run(tmp_path, "run", "tokenizer.sizes=[4, 4]")
     assert aligned.exit_code == 3
-    assert re.search(r"all \d+ training items lie at one point \(30\.27000, -97\.74000\).*=origin", aligned.stderr)
+    assert re.search(r"the training items lie in 1 known \(province, city, district\).*=origin", aligned.stderr)
+    assert finished(tmp_path) == {"catalogue"}  # told before anything was computed from it
     whole = run(tmp_path, "run", *PLAIN, "tokenizer.sizes=[4, 4]")
     assert whole.exit_code == 0, whole.output
+    assert "level 1 gives all items the same code" in whole.stdout
     (sids,) = (tmp_path / "run").rglob("sids.parquet")
     assert pc.count_distinct(pq.read_table(sids).column("sid")).as_py() == 30
 

@@ -12,7 +12,7 @@ import pytest
 from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives
 from lgsid_ray.artifacts.embeddings import vectors
 from lgsid_ray.config import RunConfig, load
-from lgsid_ray.config.encoder import EncoderConfig
+from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.model import identity, locate_model, make_encoder
 from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
 from lgsid_ray.encoder.stage import embed, embed_aligned, embed_content, embed_lists
@@ -131,7 +131,7 @@ def test_lists_hold_the_true_prompt_first_and_then_the_mismatched(inputs: Inputs
     for row, embedded in zip(given.to_pylist(), rows(out, "lists").reshape(23, -1, 16), strict=True):
         anchor = row["item_index"]
         theirs = [locations[other] for other in (anchor, *row["negatives"])]
-        texts = combine([contents[anchor]] * len(theirs), theirs, " / ")
+        texts = combine([contents[anchor]] * len(theirs), theirs, PromptConfig(separator=" / "))
         assert np.allclose(embedded, reference(texts, settings), atol=1e-5)
         assert texts[0] == full_prompts(items(COUNT), settings.prompt)[anchor]
         assert np.allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)

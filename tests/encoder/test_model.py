@@ -15,7 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lgsid_ray.align.policy import Policy, save_policy
 from lgsid_ray.artifacts import Items
+from lgsid_ray.config.align import AlignConfig
 from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.local import local_copy
 from lgsid_ray.encoder.model import (
@@ -408,3 +410,59 @@ def test_a_remote_folder_that_is_missing_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(StorageError, match="memory://bucket/nowhere is missing"):
         local_copy(StageDir("memory://bucket/nowhere"))
     assert not list(tmp_path.iterdir())
+
+
+def save_t5(folder: Path) -> str:
+    """A random T5, both halves, with the letters' tokenizer."""
+    from transformers import T5Config, T5Model
+
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    T5Model(T5Config(vocab_size=len(WORDS), pad_token_id=0, decoder_start_token_id=0, **sizes)).save_pretrained(folder)
+    save_tokenizer(folder, pad_token="<pad>", eos_token="<eos>")
+    return str(folder)
+
+
+def test_of_an_encoder_decoder_the_encoder_embeds(tmp_path: Path) -> None:
+    from transformers import T5Model
+
+    source = save_t5(tmp_path)
+    found = TextEncoder(EncoderConfig(model=source, max_tokens=64)).encode(LETTERS)
+    whole = T5Model.from_pretrained(source).eval()
+    for text, vector in zip(LETTERS, found, strict=True):
+        ids = torch.tensor([[WORDS.index(letter) for letter in text.split()]])
+        with torch.inference_mode():
+            hidden = whole.encoder(input_ids=ids).last_hidden_state
+        expected = torch.nn.functional.normalize(hidden.mean(1), dim=-1)[0]
+        np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
+
+
+def test_an_encoder_of_a_pair_is_aligned_and_saved_as_it_came(tmp_path: Path) -> None:
+    source, out = save_t5(tmp_path / "t5"), StageDir(str(tmp_path / "out"))
+    encoder = EncoderConfig(model=source, max_tokens=64)
+    with pytest.raises(ConfigError, match=r"'key': .* has no modules of that name; its linear ones are k, o, q, v, wi"):
+        Policy(encoder, AlignConfig())
+    align = AlignConfig(lora_targets=["q", "v"], lora_rank=2)
+    policy = Policy(encoder, align)
+    weights = {name: p + 0.1 for name, p in policy.named_parameters() if p.requires_grad}
+    save_policy(encoder, align, weights, out)
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if name in weights:
+                parameter.copy_(weights[name])
+    again = TextEncoder(EncoderConfig(model=out.child("model").root, max_tokens=64)).encode(LETTERS)
+    np.testing.assert_allclose(again, policy.embed(LETTERS).numpy(), atol=1e-5)
+
+
+def test_of_a_robertas_positions_those_behind_the_paddings_are_left(tmp_path: Path) -> None:
+    from transformers import RobertaConfig, RobertaModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    RobertaModel(
+        RobertaConfig(vocab_size=len(WORDS), max_position_embeddings=18, pad_token_id=1, **sizes)
+    ).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, pad_token="<unk>", eos_token="<eos>")
+    with pytest.raises(ConfigError, match=r"max_tokens 17: .* takes 16 at most; set encoder.max_tokens=16 or less"):
+        TextEncoder(EncoderConfig(model=str(tmp_path), max_tokens=17))
+    encoder = TextEncoder(EncoderConfig(model=str(tmp_path), max_tokens=16))
+    assert np.isfinite(encoder.encode(["a b c d e f g h " * 4])).all()

@@ -7,7 +7,14 @@ import pytest
 from lgsid_ray.artifacts import Items
 from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.model import identity
-from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
+from lgsid_ray.encoder.prompts import (
+    combine,
+    content_only_prompts,
+    content_prompts,
+    full_prompts,
+    location_prompts,
+    query_prompts,
+)
 from lgsid_ray.errors import ConfigError
 
 WHOLE = {
@@ -159,7 +166,7 @@ def test_a_mismatched_prompt_keeps_the_anchors_content() -> None:
     table = items(*rows)
     contents, locations = content_prompts(table, prompt), location_prompts(table, prompt)
     for anchor in range(3):
-        mixed = combine([contents[anchor]] * 3, locations, prompt.separator)
+        mixed = combine([contents[anchor]] * 3, locations, prompt)
         hybrids = [{**other, **{f: rows[anchor].get(f) for f in content_fields}} for other in rows]
         assert mixed == full_prompts(items(*hybrids), prompt)
         assert mixed[anchor] == full_prompts(table, prompt)[anchor]
@@ -168,4 +175,14 @@ def test_a_mismatched_prompt_keeps_the_anchors_content() -> None:
 
 def test_halves_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError):
-        combine(["a", "b"], ["c"], ", ")
+        combine(["a", "b"], ["c"], PromptConfig())
+
+
+def test_what_a_model_was_trained_to_see_first_stands_before_every_prompt() -> None:
+    e5, plain, table = PromptConfig(document_prefix="passage: ", query_prefix="query: "), PromptConfig(), items(BARE)
+    assert full_prompts(table, e5) == ["passage: Corner Laundry, city Chicago"]
+    assert content_only_prompts(table, e5) == ["passage: Corner Laundry"]
+    assert combine(["a", ""], ["", "b"], e5) == ["passage: a", "passage: b"]
+    assert query_prompts(["sushi near Soho"], e5) == ["query: sushi near Soho"]
+    assert query_prompts(["sushi"], plain) == ["sushi"]
+    assert identity(EncoderConfig(prompt=e5)) != identity(EncoderConfig(prompt=plain))

@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lgsid_ray.config import load
+from lgsid_ray.config import RunConfig, load
 from lgsid_ray.draws import random_bits
 from lgsid_ray.errors import ConfigError, InputError
 from lgsid_ray.geo.distance import unit_xyz
 from lgsid_ray.geo.points import group_by_point
-from lgsid_ray.preference.districts import CITY, DISTRICT, PROVINCE, locate, members, read_districts
+from lgsid_ray.preference.districts import CITY, DISTRICT, PROVINCE, locate, members, read_districts, require_districts
 from lgsid_ray.preference.hard_negatives import Embedded, alike_outside, just_outside
 
 DISTRICTS = ["a", "b", "a", "c", "a", None, "b", "a"]
@@ -90,10 +90,13 @@ def test_an_unknown_label_anywhere_in_the_path_leaves_an_item_out_of_every_draw(
         table = items.set_column(items.column_names.index(level), level, labels)
         assert members(table)[1].tolist() == [0, 4, 6]
         assert sorted(locate([read_districts(table)]).members.tolist()) == [0, 4, 6]
-    for district in ("a", None):
-        table = items.set_column(6, "district", pa.array([district] * 8, pa.string()))
-        with pytest.raises(InputError, match="so none lies elsewhere"):
-            locate([read_districts(table.slice(0, 6))])
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_catalogue_in_which_nothing_lies_elsewhere_is_refused(count):
+    require_districts(RunConfig(), {"training_districts": 2})
+    with pytest.raises(InputError, match=rf"lie in {count} known.*so none lies elsewhere.*tokenizer.embeddings=origin"):
+        require_districts(RunConfig(), {"training_districts": count})
 
 
 def test_just_outside_passes_over_the_own_district(districts):
