@@ -197,8 +197,8 @@ def execute(run: "Run", until: str | None = None) -> "dict[str, Manifest]":
             done[stage.name] = manifest
             for level in manifest.facts.get("one_code", ()):
                 run.log(
-                    f"{stage.name}: level {level} gives all items the same code, so it tells none from another; do their "
-                    "texts or places differ at all? See `name` and the labels in the catalogue's items"
+                    f"{stage.name}: level {level} gives all items the same code, so it tells none from another; do "
+                    "their texts or places differ at all? See the names and labels in the catalogue's items"
                 )
     return done
 

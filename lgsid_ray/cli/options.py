@@ -1,8 +1,11 @@
 """What the commands share: options, the terminal, and how an error becomes a message and an exit code."""
 
 import functools
+import signal
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -28,16 +31,24 @@ Address = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+class Terminated(BaseException):
+    """SIGTERM has come. Not an Exception: like KeyboardInterrupt, nobody on the way is to catch it."""
+
+
 def reported(command: Callable[..., None]) -> Callable[..., None]:
     """Turn whatever `command` raises into a message and an exit code; a traceback only with --debug."""
 
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with _terminable():
+                command(*args, **kwargs)
         except KeyboardInterrupt:
             errors.print("interrupted; give the same command again to continue")
-            raise typer.Exit(130) from None
+            raise typer.Exit(128 + signal.SIGINT) from None
+        except Terminated:
+            errors.print("stopped by SIGTERM; give the same command again to continue")
+            raise typer.Exit(128 + signal.SIGTERM) from None
         except typer.Exit:
             raise
         except Exception as error:
@@ -54,6 +65,30 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(known.exit_code) from None
 
     return guarded
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM raise Terminated in the block, so that what the block holds is given back."""
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+
+    came: list[int] = []
+
+    def terminate(number: int, frame: object) -> None:
+        came.append(number)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except Exception:
+        if came:  # a library in whose midst it came may have made something else of it
+            raise Terminated from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def tell(line: str) -> None:

@@ -111,7 +111,8 @@ def make_encoder(config: EncoderConfig, path: str | None = None, device: str = "
 def load_model(name: str) -> tuple[Any, Any]:
     """(tokenizer, model) of a packaged, local or Hugging Face model; safetensors only, no remote code.
 
-    Of an encoder-decoder, such as T5, the encoder alone. The tokenizer pads on the right: absolute positions would shift with padding on the left.
+    Of an encoder-decoder, such as T5, the encoder alone. The tokenizer pads on the right: absolute positions would
+    shift with padding on the left.
 
     Raises:
         ConfigError: it cannot be loaded, or would be filled with random weights; the name and the reason are given.
@@ -124,8 +125,11 @@ def load_model(name: str) -> tuple[Any, Any]:
     source = locate_model(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        paired = AutoConfig.from_pretrained(source, trust_remote_code=False).is_encoder_decoder
-        model, loading = (AutoModelForTextEncoding if paired else AutoModel).from_pretrained(
+        settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        # An encoder that was saved without its decoder says so by its class alone.
+        alone = any(name.endswith("EncoderModel") for name in settings.architectures or ())
+        kind = AutoModelForTextEncoding if settings.is_encoder_decoder or alone else AutoModel
+        model, loading = kind.from_pretrained(
             source,
             dtype=torch.float32,
             use_safetensors=True,

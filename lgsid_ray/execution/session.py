@@ -4,11 +4,15 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -43,50 +47,80 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
     if address and address != "local":
-        try:
-            with _without_greeting():
-                ray.init(address=address, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"ray.address {address}: cannot connect: {error}") from None
-        try:
+        with _joined(address):
             yield
-        finally:
-            ray.shutdown()
         return
     with session_folder() as folder:
         before = os.environ.get("RAY_TMPDIR")
         os.environ["RAY_TMPDIR"] = str(folder)
         try:
-            _start_here(config, folder)
-            yield
+            with _started_here(config, folder):
+                yield
         finally:
-            ray.shutdown()
             if before is None:
                 del os.environ["RAY_TMPDIR"]
             else:
                 os.environ["RAY_TMPDIR"] = before
 
 
-def _start_here(config: RayConfig, folder: Path) -> None:
-    """Start a private Ray.
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """Part of the cluster at `address`.
+
+    Raises:
+        ConfigError: it does not answer.
+    """
+    with _beside(address=address) as failure:
+        if isinstance(failure, (ConnectionError, RuntimeError, ValueError)):
+            raise ConfigError(f"ray.address {address}: cannot connect: {failure}") from None
+        if failure is not None:
+            raise failure
+        yield
+
+
+@contextmanager
+def _started_here(config: RayConfig, folder: Path) -> Iterator[None]:
+    """A private Ray.
 
     Raises:
         LgsidError: it does not come up.
     """
-    try:
-        with _without_greeting():
-            ray.init(
-                address="local",
-                num_cpus=config.cpus,
-                object_store_memory=config.object_store_mb * 2**20,
-                include_dashboard=config.dashboard,
-                dashboard_host="127.0.0.1",
-                _temp_dir=str(folder),
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-            )
-    except Exception as error:  # Ray raises that very class where a node comes up too slowly
-        raise LgsidError(f"Ray did not start on this machine: {error}; give the same command again") from error
+    settings = {
+        "address": "local",
+        "num_cpus": config.cpus,
+        "object_store_memory": config.object_store_mb * 2**20,
+        "include_dashboard": config.dashboard,
+        "dashboard_host": "127.0.0.1",
+        "_temp_dir": str(folder),
+        "logging_level": logging.WARNING,
+    }
+    with _beside(**settings) as failure:
+        if failure is not None:  # Ray raises an Exception of no kind where a node comes up too slowly
+            raise LgsidError(f"Ray did not start on this machine: {failure}; give the same command again") from failure
+        yield
+
+
+@contextmanager
+def _beside(**settings: Any) -> Iterator[BaseException | None]:
+    """Ray for the block, started in a thread of its own; yields why it did not start.
+
+    In the main thread it would put a handler in the place of SIGTERM's, which ends the process without a word; its C++
+    side does so anywhere, with one that prints a stack. The thread lives as long as Ray, whose processes die with it.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as aside:
+        try:
+            with _without_greeting():
+                started = aside.submit(ray.init, log_to_driver=False, **settings)
+                try:
+                    failure = started.exception()
+                finally:  # a signal does not stop the thread
+                    wait([started])
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
+            yield failure
+        finally:
+            ray.shutdown()
 
 
 @contextmanager
@@ -136,12 +170,26 @@ def _quiet() -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    logging.getLogger("ray._private.worker").addFilter(lambda record: "SIGTERM handler" not in record.getMessage())
     logging.getLogger("DeepSpeed").addFilter(_is_error)  # a level of ours would be overwritten at its import
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
+
+
+def _init(**settings: Any) -> None:
+    """Start or join Ray, and keep what SIGTERM does.
+
+    In the main thread Ray would put a handler of its own in its place, which ends the process without a word; its C++
+    side does so anywhere, with one that prints a stack.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    with _without_greeting(), ThreadPoolExecutor(1) as aside:
+        aside.submit(ray.init, log_to_driver=False, **settings).result()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

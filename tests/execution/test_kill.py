@@ -1,4 +1,4 @@
-"""SIGKILL of the driver in every stage, then the same command again: nothing finished is lost, the result is equal."""
+"""SIGKILL or SIGTERM of the driver in every stage, then the same command again: nothing finished is lost, the result is equal."""
 
 import os
 import re
@@ -32,6 +32,7 @@ TINY = {
     "align.batch_size": 8,
     "align.trainer.checkpoint_steps": 2,
     "tokenizer.sizes": "[6, 4, 4]",
+    "tokenizer.steps": 20,
     "evaluate.ks": "[5]",
     "rank.epochs": 2,
     "rank.trainer.checkpoint_steps": 2,
@@ -76,8 +77,8 @@ def finish(out: Path) -> list[str]:
     return output.splitlines()
 
 
-def kill_in(stage: str, out: Path, seconds: float) -> list[str]:
-    """Run until `stage` is under way, kill the driver without warning; returns its output."""
+def kill_in(stage: str, out: Path, seconds: float, how: signal.Signals) -> list[str]:
+    """Run until `stage` is under way, kill the driver; returns its output."""
     process = start(out)
     assert process.stdout is not None
     lines = []
@@ -85,11 +86,15 @@ def kill_in(stage: str, out: Path, seconds: float) -> list[str]:
         lines.append(line)
         if re.match(rf"{stage}: (starts|continues)", line):
             _wait(process, out / stage, MIDDLE.get(stage), seconds)
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(how)
             break
+    if how == signal.SIGTERM:
+        lines += process.stdout.readlines()
+        assert lines[-1].startswith("stopped by SIGTERM; give the same command again"), "".join(lines[-30:])
+        assert "*** SIGTERM" not in "".join(lines)
     process.stdout.close()
     process.wait()
-    assert process.returncode == -signal.SIGKILL, "".join(lines[-30:])
+    assert process.returncode == (143 if how == signal.SIGTERM else -how), "".join(lines[-30:])
     return lines
 
 
@@ -127,7 +132,8 @@ def test_killed_in_every_stage(tmp_path: Path) -> None:
 
 def killed_in_every_stage(out: Path) -> None:
     for number, stage in enumerate(STAGES):
-        output = kill_in(stage, out, seconds=0.1 + 0.2 * (number % 3))
+        how = signal.SIGTERM if number % 2 else signal.SIGKILL
+        output = kill_in(stage, out, seconds=0.1 + 0.2 * (number % 3), how=how)
         for earlier in STAGES[: max(0, number - 1)]:
             assert any(line.startswith(f"{earlier}: up to date") for line in output), f"{earlier} was not skipped"
         if number:
