@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from lgsid_ray.artifacts import Items, Quarantine
 from lgsid_ray.catalog import settle
 from lgsid_ray.catalog.validate import NO_PLACE
-from lgsid_ray.config.catalogue import CatalogueConfig, TableSource
+from lgsid_ray.config.catalogue import CatalogueConfig, TableSource, shown
 from lgsid_ray.errors import InputError
 from lgsid_ray.execution.storage import StageDir
 
@@ -200,4 +200,4 @@ def _shown(reasons: Counter[str]) -> str:
 
 def _path(config: CatalogueConfig, table: str) -> str:
     source = getattr(config.source, table, None)
-    return source.path if isinstance(source, TableSource) else "the synthetic world"
+    return shown(source.path) if isinstance(source, TableSource) else "the synthetic world"

@@ -7,7 +7,7 @@ from typing import IO
 import fsspec
 from fsspec.core import url_to_fs
 
-from lgsid_ray.config.catalogue import TableSource
+from lgsid_ray.config.catalogue import TableSource, shown
 from lgsid_ray.errors import InputError
 
 _ENDINGS = {
@@ -35,7 +35,7 @@ class File:
     @property
     def label(self) -> str:
         """How messages and the quarantine name it."""
-        return f"{self.path}!{self.member}" if self.member else self.path
+        return f"{shown(self.path)}!{self.member}" if self.member else shown(self.path)
 
 
 def discover(source: TableSource) -> list[File]:
@@ -47,25 +47,27 @@ def discover(source: TableSource) -> list[File]:
     try:
         return _discover(source)
     except (ImportError, ValueError, OSError) as error:  # no driver for the URI, no such protocol, no answer
-        raise InputError(f"{source.path}: cannot be opened: {error.__cause__ or error}") from error
+        told = str(error.__cause__ or error).replace(source.path, shown(source.path))
+        raise InputError(f"{shown(source.path)}: cannot be opened: {told}") from None
 
 
 def _discover(source: TableSource) -> list[File]:
     paths = _paths(source.path)
     if not paths:
-        raise InputError(f"{source.path}: no such file")
+        raise InputError(f"{shown(source.path)}: no such file")
     files: list[File] = []
     for path in paths:
         fs, inner = url_to_fs(path)
         if fs.size(inner) == 0:
-            raise InputError(f"{path}: the file is empty")
-        if path.endswith(".zip") and _packing(path) is None:  # some are gzip under another name
+            raise InputError(f"{shown(path)}: the file is empty")
+        name = path.partition("?")[0] if "://" in path else path
+        if name.endswith(".zip") and _packing(path) is None:  # some are gzip under another name
             members = _members(path)
             if not members:
-                raise InputError(f"{path}: the archive holds no file")
+                raise InputError(f"{shown(path)}: the archive holds no file")
             files += [File(path, _format(member, source), member) for member in members]
         else:
-            files.append(File(path, _format(_unpacked(path), source)))
+            files.append(File(path, _format(_unpacked(name), source)))
     return files
 
 
@@ -83,7 +85,7 @@ def identity(file: File) -> str:
     mark = told.get("ETag") or told.get("Last-Modified")
     if mark is None:
         raise InputError(
-            f"{file.path}: the server sends neither ETag nor Last-Modified, so a change of the file would go unseen; "
+            f"{file.label}: the server sends neither ETag nor Last-Modified, so a change of the file would go unseen; "
             "download it, or serve it with an ETag"
         )
     return f"{file.label} {told['size']} {mark}"
@@ -130,7 +132,7 @@ def _format(path: str, source: TableSource) -> str:
             return name
     packed = "; unpack it first" if path.lower().endswith((".tar", ".tgz", ".7z", ".rar", ".zst")) else ""
     raise InputError(
-        f"{path}: cannot tell its format from its name{packed}; set `format` to parquet, csv, tsv, json or jsonl"
+        f"{shown(path)}: cannot tell its format from its name{packed}; set `format` to parquet, csv, tsv, json or jsonl"
     )
 
 
@@ -146,10 +148,10 @@ def _members(path: str) -> list[str]:
         with fs.open(inner, "rb") as stream, zipfile.ZipFile(stream) as archive:
             found = [one for one in archive.infolist() if not one.is_dir() and not _is_hidden(one.filename)]
     except zipfile.BadZipFile as error:
-        raise InputError(f"{path}: truncated or not zip ({error}); fetch it again") from None
+        raise InputError(f"{shown(path)}: truncated or not zip ({error}); fetch it again") from None
     for one in found:
         if one.flag_bits & 1:
-            raise InputError(f"{path}!{one.filename}: encrypted; unpack the archive with its password")
+            raise InputError(f"{shown(path)}!{one.filename}: encrypted; unpack the archive with its password")
     return sorted(one.filename for one in found)
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from lgsid_ray.cli.options import Config, Debug, Out, Set, configure, console, reported, tell
 from lgsid_ray.config import parse, to_yaml
 from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED
-from lgsid_ray.errors import StorageError
+from lgsid_ray.errors import InputError, StorageError
 
 INPUT = {
     "item_id": "text or a whole number",
@@ -56,9 +56,15 @@ def status_command(out: Out = "runs/run", debug: Debug = False) -> None:
     except ValueError as error:
         raise StorageError(f"{where} is corrupt ({error}); give the command of the run again, it writes it") from None
     run = Run(out, parse(tree, where))
+    try:
+        found = standing(run)
+    except InputError as error:
+        raise InputError(
+            f"{error}. Of URLs {where} keeps neither user nor query: give the command of the run again, it tells all"
+        ) from None
     table = Table("stage", "state", "seconds", "peak GiB", title=home.root)
     table.add_column("folder", overflow="fold")  # to be copied: never cut
-    for stage, done in standing(run):
+    for stage, done in found:
         folder = f"{stage.name}/{run.fingerprint(stage.name)}"
         state = "done" if done else ("interrupted" if home.exists(folder) else "not started")
         seconds = f"{done.seconds:.0f}" if done else ""

@@ -2,8 +2,9 @@
 
 import codecs
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from lgsid_ray.config.base import Section
 
@@ -20,7 +21,6 @@ ITEM_POINT = "point"
 """Stands for lat and lon where a file has both in one column."""
 LOG_REQUIRED = ("user_id", "item_id")
 LOG_OPTIONAL = ("timestamp", "label")
-_NUMBERS = (*ITEM_COORDINATES, "price", "label")
 
 
 class TableSource(Section):
@@ -69,9 +69,14 @@ class TableSource(Section):
     def _texts_are_quoted(cls, constants: Any) -> Any:
         """YAML makes a truth value of NO and ON, and an octal number of 06037: too late to know what was meant."""
         for name, value in constants.items() if isinstance(constants, dict) else ():
-            if isinstance(value, bool) or (name not in (*_NUMBERS, "timestamp") and not isinstance(value, str)):
+            if isinstance(value, bool) or (name in ("name", *ITEM_TEXTS) and not isinstance(value, str)):
                 raise ValueError(f"{name}: YAML reads it as {value!r}, not as text; quote it, for example {name}: 'NO'")
         return constants
+
+    @field_serializer("path", when_used="json")
+    def _without_secrets(self, path: str) -> str:
+        """What is written down, and what a fingerprint covers: a URL that is signed anew names the same file."""
+        return shown(path)
 
     def theirs(self, name: str) -> str | None:
         """What the file calls our column; None: it is switched off."""
@@ -146,6 +151,15 @@ class CatalogueConfig(Section):
         if self.split.held_place + self.split.held_random >= 0.8:
             raise ValueError("split.held_place + split.held_random must stay below 0.8")
         return self
+
+
+def shown(path: str) -> str:
+    """A path as messages, manifests and the quarantine may show it: of a URL neither user, password nor query."""
+    if "://" not in path:
+        return path
+    parts = urlsplit(path)
+    query = "?…" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
 
 
 def _require_known(table: str, source: TableSource, known: tuple[str, ...]) -> None:

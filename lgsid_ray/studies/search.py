@@ -119,7 +119,7 @@ def _space(config: RunConfig) -> dict[str, Any]:
 
 def _digest(config: RunConfig) -> str:
     """Of what makes two searches the same one; another number of trials is another search, which shares stages."""
-    tree = config.model_dump(mode="json", by_alias=True)
+    tree = config.model_dump(by_alias=True)  # in JSON, a source's path has no secrets and leads nowhere
     del tree["tune"]["concurrent"]
     kept = {key: value for key, value in tree.items() if key not in ("ray", "report", "rank", "generate")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]

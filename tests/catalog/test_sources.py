@@ -1,6 +1,7 @@
 """What tells that a file's content has changed, on a disk and on a web server."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,10 +12,11 @@ from threading import Thread
 import pytest
 
 from lgsid_ray.catalog.readers import read
+from lgsid_ray.catalog.scan import scan, units
 from lgsid_ray.catalog.sources import discover, identity
 from lgsid_ray.catalog.stage import source_identities
-from lgsid_ray.config import RunConfig
-from lgsid_ray.config.catalogue import TableSource
+from lgsid_ray.config import RunConfig, to_yaml
+from lgsid_ray.config.catalogue import TableSource, shown
 from lgsid_ray.errors import InputError
 
 
@@ -88,6 +90,36 @@ def test_a_file_on_a_web_server_is_known_by_what_the_server_sends(
     assert chunk.columns["name"].values.to_pylist() == ["a"]
     write(tmp_path / "items.csv", "item_id,name\n1,b\n", 1_700_000_060)
     assert of(url) != before
+
+
+def test_secrets_of_a_url_are_not_written_down_and_do_not_tell_files_apart(
+    tmp_path: Path, serve: Callable[..., str]
+) -> None:
+    write(tmp_path / "items.csv", "item_id,name\n1,a\n2,\n", 1_700_000_000)
+    url = serve("ETag")
+    signed = [f"{url}?X-Signature={secret}" for secret in ("hush1", "hush2")]
+    assert of(signed[0]) == of(signed[1])
+    config = RunConfig.model_validate({"catalogue": {"source": {"kind": "files", "items": {"path": signed[0]}}}})
+    (part,) = scan(units(config.catalogue)[0], config.catalogue)
+    written = [*of(signed[0]), config.model_dump_json(), to_yaml(config), json.dumps(config.catalogue.identity())]
+    written += [str(part.rejects.to_pylist()), str(part.accepted.to_pylist())]
+    with pytest.raises(InputError) as raised:
+        discover(TableSource(path=f"{url}x?X-Signature=hush3"))
+    for text in (*written, str(raised.value)):
+        assert "hush" not in text
+    assert len(part.accepted) == len(part.rejects) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("https://user:pw@host:8080/a.csv?sig=1&x=2", "https://host:8080/a.csv?…"),
+        ("s3://key:secret@bucket/a/*.csv", "s3://bucket/a/*.csv"),
+        ("data/what?/a@b.csv", "data/what?/a@b.csv"),
+    ],
+)
+def test_of_a_url_neither_user_nor_query_is_shown(path: str, expected: str) -> None:
+    assert shown(path) == expected
 
 
 def test_a_server_that_sends_neither_is_refused(tmp_path: Path, serve: Callable[..., str]) -> None:

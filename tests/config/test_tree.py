@@ -115,3 +115,13 @@ def test_a_key_is_named_as_the_user_writes_it_and_the_nearest_known_one_offered(
 def test_mappings_that_would_have_no_effect_are_refused(items: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         load(None, [f"catalogue.source.items={items}"])
+
+
+@pytest.mark.parametrize(
+    ("constant", "read"), [("province: NO", "False"), ("city: ON", "True"), ("province: 06037", "3103")]
+)
+def test_what_yaml_makes_of_a_text_is_refused(constant: str, read: str) -> None:
+    with pytest.raises(ConfigError, match=rf"YAML reads it as {read}, not as text; quote it"):
+        load(None, [f"catalogue.source={{items: {{path: a.csv, constants: {{{constant}}}}}}}"])
+    name = constant.partition(":")[0]
+    load(None, [f"catalogue.source={{items: {{path: a.csv, constants: {{{name}: '06037', price: 5}}}}}}"])

@@ -1,4 +1,4 @@
-"""SIGKILL or SIGTERM of the driver in every stage, then the same command again: nothing finished is lost, the result is equal."""
+"""SIGKILL or SIGTERM in every stage, then the same command again: nothing finished is lost, the result is equal."""
 
 import os
 import re
