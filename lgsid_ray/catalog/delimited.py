@@ -214,4 +214,4 @@ def _chunk(batch: Sequence[Record], done: int, names: list[str], layout: Layout)
     def raw(place: int) -> dict[str, Any]:
         return dict(zip(names, records[place], strict=True))
 
-    return Chunk(rows, columns, raw, torn)
+    return Chunk(rows, columns, raw, names, torn)

@@ -200,7 +200,7 @@ def _chunk(
     for name, (place, steps) in lay_out(names, wanted, file).places.items():
         values = [paths.descend(row.get(names[place]), steps) for row in found]
         columns[name] = column_of(values, by_name[name], file)
-    return Chunk(np.array(rows, dtype=np.int64), columns, found.__getitem__, rejects)
+    return Chunk(np.array(rows, dtype=np.int64), columns, found.__getitem__, names, rejects)
 
 
 def _filled(chunk: Chunk) -> set[str]:

@@ -54,7 +54,7 @@ def _parquet(file: File, stream: IO[bytes], source: TableSource, wanted: list[Wa
             name: _column(batch.column(names[place]), steps, by_name[name], file)
             for name, (place, steps) in layout.places.items()
         }
-        yield Chunk(np.arange(done + 1, done + len(batch) + 1), columns, _raw_of(batch))
+        yield Chunk(np.arange(done + 1, done + len(batch) + 1), columns, _raw_of(batch), names)
         done += len(batch)
 
 

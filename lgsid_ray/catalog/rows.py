@@ -30,12 +30,14 @@ class Chunk:
         rows: (n,) 1-based row numbers within the file.
         columns: those of ours that the file has, (n,) cells each.
         raw: the row at a position as the file has it, for the quarantine.
+        names: of all columns of the file, as far as they are known.
         rejects: rows that could not even be split into columns: number, reason, raw text.
     """
 
     rows: Int64
     columns: dict[str, Column]
     raw: Callable[[int], Any]
+    names: Sequence[str] = ()
     rejects: list[tuple[int, str, str]] = field(default_factory=list)
 
 

@@ -158,11 +158,12 @@ def _scanned(chunk: Chunk, checked: Checked, unit: Unit, config: CatalogueConfig
         checked.notes,
         coordinates=ITEM_POINT in there or there.issuperset(ITEM_COORDINATES),
         located=lat is not None and lon is not None and not (lat.empty & lon.empty).all(),
-        id_forms=_forms(checked.columns["item_id"]),
+        id_forms=id_forms(checked.columns["item_id"]),
     )
 
 
-def _forms(ids: pa.Array) -> Counter[str]:
+def id_forms(ids: pa.Array) -> Counter[str]:
+    """How many ids are of which form, see `Scanned.id_forms`."""
     patterns = {"12": r"^\d+$", "12.0": r"^\d+\.0$", "any": ""}
     return Counter(
         {form: pc.sum(pc.match_substring_regex(ids, pattern)).as_py() or 0 for form, pattern in patterns.items()}

@@ -1,4 +1,4 @@
-"""Commands that only look: `status`, `config show`, `schema`."""
+"""Commands that only look: `check`, `status`, `config show`, `schema`."""
 
 import json
 
@@ -32,9 +32,23 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at configurations.")
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
+    app.command("check")(check_command)
     app.command("status")(status_command)
     app.command("schema")(schema_command)
     app.add_typer(config_app, name="config")
+
+
+@reported
+def check_command(config: Config = None, overrides: Set = None, debug: Debug = False) -> None:
+    """Read your files as a run would and tell what is in them: nothing is written, no Ray is started.
+
+    Per column what it was taken for, what is empty or unreadable; rows by reason; whether log and items match; a map.
+
+    Example: lgsid check --config my.yaml
+    """
+    from lgsid_ray.cli.check import check
+
+    check(configure(config, overrides).catalogue)
 
 
 @reported
