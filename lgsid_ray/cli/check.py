@@ -61,8 +61,8 @@ def _columns(name: str, table: TableReport, report: Report) -> Table:
 
 
 def _unreadable(column: ColumnReport) -> str:
-    counted = ((count, reason) for reason, count in column.unreadable.items() if count)
-    return "\n".join(f"{count} × {reason}: {', '.join(column.examples[reason])}" for count, reason in counted) or "0"
+    counted = column.unreadable.most_common()
+    return "\n".join(f"{count} × {reason}: {', '.join(column.examples[reason])}" for reason, count in counted) or "0"
 
 
 def _range(ours: str, column: ColumnReport) -> str:
@@ -95,9 +95,10 @@ def _print_places(report: Report) -> None:
         tell("no item has coordinates: nothing will be aligned")
         return
     provinces, cities, districts = (len(seen) for seen in report.labels)
+    share = f"{report.filled / report.placed:.1%}"
     tell(
-        f"{provinces} provinces, {cities} cities, {districts} districts; {report.filled / report.placed:.1%} of the items "
-        "take their district from the nearest populated place"
+        f"{provinces} provinces, {cities} cities, {districts} districts; {share} of the items take their district from "
+        "the nearest populated place"
     )
     if report.unplaced:
         tell(f"{report.unplaced} items have no coordinates: a run quarantines them")

@@ -49,7 +49,7 @@ def test_every_column_and_every_row_is_accounted_for(tmp_path: Path) -> None:
     # c is in the file, but not fit to enter.
     assert (report.matched, report.strangers) == (2, ["z", "c"])
     assert (report.repeated, report.placed, report.unplaced, report.filled) == (1, 4, 1, 4)
-    assert [len(seen) for seen in report.labels][0] == 2
+    assert len(report.labels[0]) == 2
     assert report.refusals == []
 
 
