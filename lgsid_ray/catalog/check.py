@@ -275,9 +275,9 @@ def _advice(report: Report, table: str, source: TableSource) -> Iterator[tuple[s
     for name, column in mine.columns.items():
         values = column.unread
         if name == "timestamp" and values:
-            for form in _forms_of(values):
+            for form in forms_of(values):
                 yield (
-                    f"{table}: reads times such as {values[0]}, as {_read_as(values[0], form)}",
+                    f"{table}: reads times such as {values[0]}, as {read_as(values[0], form)}",
                     f"time_format: '{form}'",
                 )
         if values and all(re.fullmatch(r"[+-]?\d+,\d+", value) for value in values):
@@ -289,13 +289,14 @@ def _advice(report: Report, table: str, source: TableSource) -> Iterator[tuple[s
         yield f"{table}: quotes behind a backslash", "escape: '\\'"
 
 
-def _forms_of(values: list[str]) -> list[str]:
+def forms_of(values: list[str]) -> list[str]:
     """The forms of time that all values have."""
     texts = pd.Series(values)
     return [form for form in TIME_FORMS if pd.to_datetime(texts, format=form, errors="coerce", utc=True).notna().all()]
 
 
-def _read_as(value: str, form: str) -> str:
+def read_as(value: str, form: str) -> str:
+    """The day that a time means in one form."""
     return str(pd.to_datetime(value, format=form, utc=True).date())
 
 

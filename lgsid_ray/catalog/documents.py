@@ -33,7 +33,7 @@ def documents(file: File, stream: IO[bytes], source: TableSource, wanted: list[W
     lines = Lines(stream, file, source)
     names, filled = dict[str, None](), set[str]()
     rows, kept, rejects = list[int](), list[Row](), list[tuple[int, str, str]]()
-    for number, found, raw in _objects(lines, file):
+    for number, found, raw in objects(lines, file):
         if isinstance(found, str):
             rejects.append((number, found, raw))
         else:
@@ -57,7 +57,8 @@ def documents(file: File, stream: IO[bytes], source: TableSource, wanted: list[W
     yield chunk
 
 
-def _objects(lines: Lines, file: File) -> Found:
+def objects(lines: Lines, file: File) -> Found:
+    """The objects of a file, whatever way it holds them."""
     first = lines.peek().lstrip("\ufeff \t\r\n")
     if file.format == "json" and (first.startswith("[") or _is_part(first)):
         text = _Text(lines, file)

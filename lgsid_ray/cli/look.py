@@ -1,6 +1,7 @@
-"""Commands that only look: `check`, `status`, `config show`, `schema`."""
+"""Commands that come before a run, and those that only look: `init`, `check`, `status`, `config show`, `schema`."""
 
 import json
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -32,10 +33,31 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at configurations.")
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
+    app.command("init")(init_command)
     app.command("check")(check_command)
     app.command("status")(status_command)
     app.command("schema")(schema_command)
     app.add_typer(config_app, name="config")
+
+
+@reported
+def init_command(
+    files: Annotated[
+        list[str], typer.Argument(help="Your files: items, and the log if there is one; patterns in quotes.")
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", help="YAML file to write; - prints it.")] = "my.yaml",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a first configuration from your files: columns by name and content, with every assumption beside it.
+
+    Knows Foursquare, Overture, Yelp, Google Local, OpenStreetMap, GeoNames, Gowalla, MovieLens and OpenSiteRec.
+
+    Example: lgsid init venues.csv 'checkins/*.csv.gz' --out my.yaml
+    """
+    from lgsid_ray.cli.init import init
+
+    init(files, out, force)
 
 
 @reported
