@@ -121,7 +121,7 @@ class _Records:
         """Record by record up to line `last`, or the end of the record that it is in."""
         found: list[Record] = []
         for record in self._parsed():
-            if isinstance(record, tuple) and len(self._lines.current) > 1 and self._looks_swallowed():
+            if isinstance(record, tuple) and self._looks_swallowed(whole=len(record) == self._width):
                 raise self._swallowed()
             found.append(self._judged(record))
             if self._lines.number >= last:
@@ -170,7 +170,7 @@ class _Records:
         """
         lines = self._lines.current
         unfinished = "unexpected end of data" in told or "field larger" in told
-        if len(lines) > 1 and (unfinished or self._looks_swallowed()):
+        if len(lines) > 1 and (unfinished or self._looks_swallowed(whole=False)):
             raise self._swallowed()
         if unfinished:
             return "a quote opens a text that does not end"
@@ -179,19 +179,32 @@ class _Records:
             return f"a text goes on behind its closing quote{backslash}"
         return told
 
-    def _looks_swallowed(self) -> bool:
-        """Whether most lines of the latest record look like records of their own: as many fields, numbers as ever."""
-        if self._source.quote != "auto":
+    def _looks_swallowed(self, whole: bool) -> bool:
+        """Whether most lines of the latest record look like records of their own.
+
+        Args:
+            whole: whether it is a record itself; of what is none, the first line is where it went wrong.
+        """
+        lines = self._lines.current[0 if whole else 1 :]
+        if self._source.quote != "auto" or len(self._lines.current) == 1:
             return False  # the user's word
+        return 2 * sum(map(self._is_record, lines)) > len(lines)
+
+    def _is_record(self, line: str) -> bool:
+        """Whether a line has as many fields as a record, and numbers where records have them, quotes aside or not."""
         numeric = self._pattern or [False] * self._width
-        alike = 0
-        for line in self._lines.current:
-            fields = line.rstrip("\r\n").split(self._delimiter)
-            alike += len(fields) == self._width and all(
+        try:
+            parsed = next(self._parser([line]), [])
+        except csv.Error:
+            parsed = []
+        return any(
+            len(fields) == self._width
+            and all(
                 not number or not field.strip() or _NUMBER.fullmatch(field) is not None
                 for field, number in zip(fields, numeric, strict=True)
             )
-        return 2 * alike > len(self._lines.current)
+            for fields in (parsed, line.rstrip("\r\n").split(self._delimiter))
+        )
 
     def _swallowed(self) -> InputError:
         first = self._lines.number - len(self._lines.current) + 1

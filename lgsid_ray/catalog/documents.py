@@ -65,6 +65,7 @@ def objects(lines: Lines, file: File) -> Found:
         values = text.elements() if text.next_mark() == "[" else text.elements_of(_ROWS_IN)
         for number, value in enumerate(values, start=1):
             yield (number, *_row(value))
+        text.end()
     else:
         yield from _lines(lines)
 
@@ -140,20 +141,33 @@ class _Text:
         """The elements of the first of `members` in the object that comes next."""
         self._take("{")
         seen: list[str] = []
+        found = False
         while self.next_mark() != "}":
-            name = self._value()
+            seen.append(str(self._value()))
             self._take(":")
-            if name in members and self.next_mark() == "[":
+            if seen[-1] in members and not found and self.next_mark() == "[":
+                found = True
                 yield from self.elements()
-                return
-            self._value()
-            seen.append(str(name))
-            if self._take(",}") == "}":
-                break
+            else:
+                self._value()
+            if self.next_mark() != "}":
+                self._take(",")
+        self._take("}")
+        if found:
+            return
         raise InputError(
             f"{self._file.label}: one JSON object with {seen[:8]}, not rows; expected an array of objects, a GeoJSON "
             "FeatureCollection, or an object a line"
         )
+
+    def end(self) -> None:
+        """Nothing may come any more.
+
+        Raises:
+            InputError: something does.
+        """
+        if self.next_mark():
+            raise self._broken("its end was expected")
 
     def _value(self) -> Any:
         self.next_mark()

@@ -1,6 +1,5 @@
 """Files in: their rows in chunks, every row with its number. Nothing is held whole."""
 
-import io
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -107,16 +106,15 @@ def _explain(error: Exception, file: File, done: int) -> str:
 
 
 def _damaged_column(file: File) -> str:
-    """Which row group and column of a Parquet file cannot be read; empty where each can by itself."""
-    with open_file(file) as stream:
-        try:
-            parquet = pq.ParquetFile(io.BytesIO(stream.read()) if file.member else stream)
-        except (pa.ArrowException, OSError):
-            return ""
-        for group in range(parquet.num_row_groups):
-            for name in parquet.schema_arrow.names:
-                try:
+    """Which row group and column of a Parquet file cannot be read; empty where that is not to be found out."""
+    place = ""
+    try:
+        with open_file(file) as stream:
+            parquet = pq.ParquetFile(stream)
+            for group in range(parquet.num_row_groups):
+                for name in parquet.schema_arrow.names:
+                    place = f"row group {group}, column {name!r}"
                     parquet.read_row_group(group, columns=[name])
-                except (pa.ArrowException, OSError):
-                    return f"row group {group}, column {name!r}"
+    except Exception:  # the one that is being explained, or another of a file that is packed and damaged
+        return place
     return ""

@@ -465,6 +465,14 @@ def test_an_array_that_is_cut_off_is_refused_with_the_place(tmp_path: Path, cut:
         _chunks(path)
 
 
+@pytest.mark.parametrize("more", ["[]", "x", '{"item_id": 2, "name": "B"}'])
+@pytest.mark.parametrize("text", ['[{"item_id": 1, "name": "A"}]', '{"features": [], "a": {"b": [1]}}'])
+def test_what_stands_behind_the_end_of_a_document_is_not_passed_over(tmp_path: Path, text: str, more: str) -> None:
+    assert len(_rows(_chunks(_written(tmp_path, text, "a.json")))) == ("item_id" in text)
+    with pytest.raises(InputError, match=r"no longer JSON from character \d+ on: its end was expected"):
+        _chunks(_written(tmp_path, f"{text}\n{more}", "a.json"))
+
+
 def test_one_object_alone_is_no_table(tmp_path: Path) -> None:
     path = _written(tmp_path, json.dumps({"count": 2, "venues": {"a": 1}}, indent=1), "a.json")
     with pytest.raises(InputError, match=r"one JSON object with \['count', 'venues'\], not rows"):
