@@ -9,7 +9,7 @@ from rich.text import Text
 
 from lgsid_ray.cli.options import Config, Debug, Out, Set, configure, console, reported, tell
 from lgsid_ray.config import parse, to_yaml
-from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED
+from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_POINT, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED, TableSource
 from lgsid_ray.errors import InputError, StorageError
 
 INPUT = {
@@ -17,16 +17,17 @@ INPUT = {
     "name": "text",
     "lat": "degrees; with lon or not at all: a catalogue without coordinates is not aligned",
     "lon": "degrees; likewise",
+    "point": "in the place of lat and lon: a point as WKB, WKT or GeoJSON",
     "brand": "text",
     "category_1": "text",
     "category_2": "text",
     "province": "text; filled from the nearest populated place where missing",
     "city": "text; likewise",
     "district": "text; likewise",
-    "price": "a number of 0 or more",
+    "price": "a number of 0 or more; left empty where it is none",
     "user_id": "text or a whole number",
-    "timestamp": "Unix time in seconds to nanoseconds, a date, or ISO 8601 text",
-    "label": "1 click, 0 impression, or a rating; without it every row is a visit",
+    "timestamp": "Unix time in seconds to nanoseconds, a typed time, ISO 8601 text, or text in `time_format`",
+    "label": "1 or true click, 0 or false impression, or a rating; without it every row is a visit",
 }
 config_app = typer.Typer(no_args_is_help=True, help="Look at configurations.")
 
@@ -127,16 +128,21 @@ def schema_command(debug: Debug = False) -> None:
     """
     from lgsid_ray.artifacts import TABLES
 
-    tell("Your files. Columns with other names are mapped in the configuration, for example")
-    tell("catalogue: {source: {items: {path: venues.csv, columns: {item_id: venue}}}}")
+    tell("Your files. Columns with other names are mapped in the configuration (lgsid init writes one), for example")
+    tell("catalogue: {source: {items: {path: venues.csv, columns: {item_id: venue, name: names.primary}}}}")
     for title, required, optional in (
-        ("items", ITEM_REQUIRED, ITEM_OPTIONAL),
+        ("items", ITEM_REQUIRED, (*ITEM_OPTIONAL, ITEM_POINT)),
         ("interactions", LOG_REQUIRED, LOG_OPTIONAL),
     ):
         table = Table("column", "needed", "holds", title=title)
         for name in (*required, *optional):
             table.add_row(name, "yes" if name in required else "", INPUT[name])
         console.print(table)
+    options = Table("option", "default", "means", title="of items and interactions")
+    for name, field in TableSource.model_fields.items():
+        default = "" if field.is_required() else json.dumps(field.get_default(call_default_factory=True))
+        options.add_row(name, Text(default), Text(" ".join((field.description or "").split())))
+    console.print(options)
     tell("What the stages write, as Parquet.")
     for written in TABLES:
         table = Table("column", "type", title=written.name)

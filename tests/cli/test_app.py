@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from lgsid_ray.cli import look, runs
 from lgsid_ray.cli.app import app
 from lgsid_ray.config import load
-from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED
+from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_POINT, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED, TableSource
 from lgsid_ray.pipeline import STAGES, plan
 
 
@@ -50,7 +50,9 @@ def test_schema_says_what_files_need_and_what_stages_write() -> None:
     assert result.exit_code == 0
     needed, _, written = result.output.partition("What the stages write")
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in needed.splitlines() if "│" in line]
-    assert [row[0] for row in rows] == [*ITEM_REQUIRED, *ITEM_OPTIONAL, *LOG_REQUIRED, *LOG_OPTIONAL]
+    columns = [*ITEM_REQUIRED, *ITEM_OPTIONAL, ITEM_POINT, *LOG_REQUIRED, *LOG_OPTIONAL]
+    assert [row[0] for row in rows if row[0]] == [*columns, *TableSource.model_fields]
+    assert all(row[2] for row in rows), "an option of a source without a word on what it means"
     assert [row[0] for row in rows if row[1] == "yes"] == [*ITEM_REQUIRED, *LOG_REQUIRED]
     assert "float" in written.partition("embedding")[2]
     for word in ("items", "item_index", "int64", "quarantine", "reason", "sids", "tokens"):
