@@ -37,7 +37,7 @@ class TableSource(Section):
     out. Inside nested columns: `names.primary`, `categories[0]`, and `categories[*]` for all of them in one text."""
     constants: dict[str, str | float | int] = Field(default_factory=dict)
     """Columns with one value for the whole table, for example `{province: Texas}`."""
-    null_marks: list[str] = ["\\N", "NULL", "null", "NaN", "nan", "<NA>", "None"]
+    null_marks: list[str] = ["\\N", "NULL", "null", "NaN", "nan", "<NA>"]
     """Texts that mean that there is nothing, beside the empty one; told from case."""
     decimal: Literal[".", ","] = "."
     """The decimal mark of numbers that are text."""
