@@ -101,7 +101,7 @@ def refuse_unfit(read: int, left_out: int, kept: int, work: StageDir, config: Ca
     rejected, where = sum(reasons.values()), work.path("quarantine")
     if not kept:
         sparse = Counter({"fewer rows in the log than min_interactions": left_out} if left_out else {})
-        raise InputError(f"no item is left of {read} rows read: {_shown(reasons + sparse)}")
+        raise InputError(f"no item is left of {read} rows read: {_shown(reasons + sparse)}. The rows are in {where}")
     if rejected / read > config.max_quarantine:
         raise InputError(
             f"{rejected} of {read} item rows are unfit, more than catalogue.max_quarantine={config.max_quarantine:g} "
