@@ -238,7 +238,7 @@ def test_one_item_alone_goes_as_far_as_one_item_can(tmp_path: Path) -> None:
     place(tmp_path, csv(items(1)), csv([{**row, "item_id": "i0"} for row in log()]))
     aligned = run(tmp_path, "run", "tokenizer.sizes=[1, 1]")
     assert aligned.exit_code == 3
-    assert "at one point" in aligned.stderr
+    assert "lie in 1 known (province, city, district)" in aligned.stderr
     assert "tokenizer.embeddings=origin" in aligned.stderr
     clusters = run(tmp_path, "run", *PLAIN)
     assert clusters.exit_code == 2
