@@ -44,13 +44,14 @@ TINY = {
 OVERRIDES = [f"{key}={value}" for key, value in TINY.items()]
 # What a stage has written when it is killed in the middle; the others are killed a moment after they start.
 MIDDLE = {
-    **dict.fromkeys(("embed", "embed_content", "embed_aligned"), "embeddings/*.parquet"),
+    "embed": "embeddings/*.parquet",
     "embed_lists": "lists/*.parquet",
     **dict.fromkeys(("reward", "align", "rank/din/origin/0", "generate/tiger/hgit/0"), "work/train/checkpoint_*/*"),
 }
 # Cells of one function are computed together, the first of them holds what training continues from.
 FIRST = {stage.function if stage.cell else stage.name: stage.name for stage in reversed(plan(load(None, OVERRIDES)))}
-STAGES = list(reversed(FIRST.values()))
+# The three tables of embeddings are written by one loop: it is killed in the first.
+STAGES = [stage for stage in reversed(FIRST.values()) if stage not in ("embed_content", "embed_aligned")]
 
 
 def start(out: Path) -> subprocess.Popen[str]:
