@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 
@@ -20,6 +20,7 @@ from lgsid_ray.config.cluster import RayConfig
 from lgsid_ray.errors import ConfigError, LgsidError
 
 _PREFIX = "lgsid-ray-"
+_STREAM_END_S = 30.0
 _ENVIRONMENT = {
     # Ray prints the trace of every error that it also raises, and of those that came second.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
@@ -120,7 +121,16 @@ def _beside(**settings: Any) -> Iterator[BaseException | None]:
                 signal.signal(signal.SIGTERM, before)
             yield failure
         finally:
+            _end_streams()
             ray.shutdown()
+
+
+def _end_streams() -> None:
+    """End Ray Data's loops that an exception has left behind: one that finds Ray gone ends the process, silently."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("StreamingExecutor"):  # a thread that is the executor
+            cast(Any, thread).shutdown(force=False)
+            thread.join(_STREAM_END_S)
 
 
 @contextmanager
@@ -177,19 +187,6 @@ def _quiet() -> None:
 
 def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
-
-
-def _init(**settings: Any) -> None:
-    """Start or join Ray, and keep what SIGTERM does.
-
-    In the main thread Ray would put a handler of its own in its place, which ends the process without a word; its C++
-    side does so anywhere, with one that prints a stack.
-    """
-    before = signal.getsignal(signal.SIGTERM)
-    with _without_greeting(), ThreadPoolExecutor(1) as aside:
-        aside.submit(ray.init, log_to_driver=False, **settings).result()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

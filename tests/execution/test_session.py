@@ -56,3 +56,30 @@ def test_many_that_start_at_once_leave_each_other_alone(temporary: Path) -> None
     with ThreadPoolExecutor(8) as drivers:
         assert all(drivers.map(take_turns, range(8)))
     assert not list(temporary.iterdir())
+
+
+ABANDON = """
+import threading, time, ray
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
+from lgsid_ray.config.cluster import RayConfig
+from lgsid_ray.execution.session import ray_session
+step = StreamingExecutor._scheduling_loop_step
+def slow(*args):
+    time.sleep(2.6 * len(seen))  # Ray itself waits two seconds for it
+    return step(*args)
+StreamingExecutor._scheduling_loop_step = slow
+seen = []
+try:
+    with ray_session(RayConfig(cpus=1)):
+        rows = iter(ray.data.range(40, override_num_blocks=40).map(lambda row: row).iter_rows())
+        seen.append(next(rows))
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    print([thread.name for thread in threading.enumerate() if "Streaming" in thread.name])
+"""
+
+
+def test_no_stream_outlives_its_ray() -> None:
+    driver = start(ABANDON)
+    told, _ = driver.communicate()
+    assert (told, driver.returncode) == ("[]\n", 0)

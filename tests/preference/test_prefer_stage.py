@@ -11,7 +11,6 @@ from lgsid_ray.artifacts import Embeddings, Interactions, Items
 from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.preference import PreferenceConfig
-from lgsid_ray.errors import InputError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo import layout
 from lgsid_ray.geo.distance import haversine_km
@@ -169,11 +168,6 @@ def test_far_pairs_are_no_positives_with_max_km(home):
     a, p = joint.column("anchor").to_numpy(), joint.column("positive").to_numpy()
     assert len(a) > 0
     assert haversine_km(data.lat[a], data.lon[a], data.lat[p], data.lon[p]).max() <= 50
-
-
-def test_one_district_is_refused(home):
-    with pytest.raises(InputError, match="so none lies elsewhere"):
-        run(Data(home, log=False, towns=1), home)
 
 
 def test_items_of_an_unknown_district_are_in_no_triple(home):
