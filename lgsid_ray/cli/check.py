@@ -10,6 +10,7 @@ from lgsid_ray.catalog.check import ColumnReport, Report, TableReport, check_sou
 from lgsid_ray.cli.options import console, errors, tell
 from lgsid_ray.config.catalogue import CatalogueConfig
 
+OVERRIDING = "columns, null_marks, decimal, time_format, encoding, quote and escape"
 WIDE, HIGH = 72, 18
 """Characters of the map; each is two by four dots."""
 
@@ -56,6 +57,7 @@ def _columns(name: str, table: TableReport, report: Report) -> Table:
     shown.caption = "\n".join(
         [f"nothing in: {', '.join(lacking)}"] * bool(lacking)
         + [f"columns of the file that are not used: {', '.join(table.unused)}"] * bool(table.unused)
+        + [f"taken for something else than it is? see {OVERRIDING} of catalogue.source.{name}"]
     )
     return shown
 

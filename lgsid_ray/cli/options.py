@@ -2,6 +2,7 @@
 
 import functools
 import signal
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -59,7 +60,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             known = explain(error)
             if known is None:
                 errors.print(f"internal error: {type(error).__name__}: {error}", markup=False)
-                errors.print("please report it, with the traceback that --debug shows")
+                errors.print(f"please report it, with the traceback in {_written(error)}", markup=False)
                 raise typer.Exit(1) from None
             errors.print(f"error: {known}", markup=False)
             raise typer.Exit(known.exit_code) from None
@@ -89,6 +90,13 @@ def _terminable() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _written(error: Exception) -> str:
+    """Where the traceback of an error now lies: a rare one must not have to come again to be understood."""
+    with tempfile.NamedTemporaryFile("w", prefix="lgsid-error-", suffix=".txt", delete=False) as file:
+        file.writelines(traceback.format_exception(error))
+    return file.name
 
 
 def tell(line: str) -> None:
