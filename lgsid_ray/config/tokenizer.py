@@ -51,6 +51,9 @@ class TokenizerBase(Section):
     kmeans: KMeansConfig = Field(default_factory=KMeansConfig)
     min_usage: float = Field(default=0.02, ge=0, le=1)
     """Refuse a codebook of which a smaller share is in use: it has collapsed."""
+    last_level: Literal["chosen", "shared"] = "chosen"
+    """`chosen`: an item's nearest code. `shared`: the items of a prefix share out its codes, so that SIDs are unique
+    where there are enough; what an item has then depends on the others of its prefix."""
     disambiguate: bool = True
     """Write the collision rank into the text form, so that every item has a SID of its own."""
 
@@ -63,6 +66,8 @@ class TokenizerBase(Section):
     def _is_usable(self) -> "TokenizerBase":
         if self.name == "origin":
             raise ValueError("name 'origin' is taken: rankers without SIDs go by it")
+        if self.last_level == "shared" and len(self.sizes) < 2:
+            raise ValueError("last_level 'shared' needs two sizes or more: it shares out the codes behind a prefix")
         if math.prod(self.sizes) >= 2**63:
             raise ValueError(f"sizes {self.sizes} span 2^63 SIDs or more; nobody needs so many, and they overflow")
         return self

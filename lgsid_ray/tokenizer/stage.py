@@ -1,27 +1,21 @@
 """The tokenise stage: fit a tokenizer to the training items, stream all items through it, rank collisions."""
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
-import faiss
 import numpy as np
 import pyarrow as pa
-import ray
-import torch
 
 from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts import Interactions, Inverse, Sids
-from lgsid_ray.artifacts.table import lists, matrix
+from lgsid_ray.artifacts.table import lists
 from lgsid_ray.config import RunConfig
 from lgsid_ray.errors import ConfigError, GateError
 from lgsid_ray.execution.stage import Facts, Inputs
-from lgsid_ray.execution.storage import SCRATCH, StageDir
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.codec import sid_text
 from lgsid_ray.tokenizer.collisions import collision_ranks, inverse_parts, sid_codes, sid_order
-from lgsid_ray.tokenizer.features import COLUMNS
-from lgsid_ray.tokenizer.metrics import Errors, tokenizer_metrics
+from lgsid_ray.tokenizer.encoding import ENCODING, encode_all
+from lgsid_ray.tokenizer.metrics import tokenizer_metrics
 from lgsid_ray.tokenizer.pool import Pool
 from lgsid_ray.tokenizer.registry import FITS
 from lgsid_ray.tokenizer.spans import Span, spans
@@ -30,7 +24,6 @@ from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 SPAN_ROWS = 65_536
 """Items of a shard, and of a batch that is encoded: the unit of resuming."""
 INVERSE_ROWS = 500_000
-TOKENS = f"{SCRATCH}/tokens"
 
 
 def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
@@ -47,11 +40,9 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     settings = config.tokenizer
     work = spans(inputs["catalogue"], inputs["vectors"], SPAN_ROWS)
     tokenizer = _fitted(config, work, out)
-    _encode(work, out, settings.kmeans.actors)
-    encoded = list(_encoded(work, out))
-    item_id = pa.chunked_array([table.column("item_id").combine_chunks() for table, _ in encoded])
-    tokens: Int32 = np.concatenate([matrix(table.column("tokens")) for table, _ in encoded])
-    metrics = tokenizer_metrics([x.size for x in tokenizer.levels], tokens, np.sum([errors for _, errors in encoded]))
+    encoded = encode_all(work, out, settings.kmeans.actors, settings.last_level == "shared")
+    item_id, tokens = encoded.item_id, encoded.tokens
+    metrics = tokenizer_metrics([x.size for x in tokenizer.levels], tokens, encoded.errors)
     _require_usage(metrics, settings.min_usage)
     codes = sid_codes(tokens, settings.sizes)
     order = sid_order(codes, Interactions(inputs["catalogue"]).popularity(len(tokens)), item_id)
@@ -75,7 +66,7 @@ def _fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
     """Fit, or take up the tokenizer that an interrupted call has left whole."""
     if out.exists(FILE):
         return Tokenizer.load(out)
-    out.remove(TOKENS)
+    out.remove(ENCODING)
     settings = config.tokenizer
     pool = Pool(work, settings.kmeans.actors)
     try:
@@ -86,62 +77,6 @@ def _fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
     out.write_json("history.json", history)
     tokenizer.save(out)  # last: what stands beside it is whole
     return tokenizer
-
-
-class _Encoder:
-    """An actor of the stream: turns runs of items into parts of tokens."""
-
-    def __init__(self, work: list[Span], out: StageDir) -> None:
-        torch.set_num_threads(1)  # the actors are the parallelism
-        faiss.omp_set_num_threads(1)
-        self._work, self._out = work, out
-        self._tokenizer: Tokenizer | None = None
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if self._tokenizer is None:
-            # Not in the constructor: of what fails there Ray passes on the text alone, and tries it again before.
-            self._tokenizer = Tokenizer.load(self._out)
-        for number in batch["number"]:
-            self._out.write_table(_part(number), _encode_span(self._tokenizer, self._work[number]))
-        return batch
-
-
-def _encode_span(tokenizer: Tokenizer, span: Span) -> pa.Table:
-    """Keys and tokens of a run of items; their errors in the table's metadata."""
-    items = span.read_items(["item_id", *(COLUMNS if tokenizer.transform else ())])
-    embeddings = span.read_embeddings()
-    tokens = tokenizer.encode(items, embeddings)
-    errors = Errors.of(tokenizer.levels, embeddings, tokens)
-    table = pa.table({"item_id": items.column("item_id"), "tokens": lists(tokens, pa.int32())})
-    return table.replace_schema_metadata({"errors": json.dumps(asdict(errors))})
-
-
-def _encode(work: list[Span], out: StageDir, actors: int) -> None:
-    """Stream the runs of items whose tokens do not stand yet."""
-    standing = out.members(TOKENS)
-    missing = [{"number": number} for number in range(len(work)) if _part(number).rpartition("/")[2] not in standing]
-    if not missing:
-        return
-    stream = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
-        _Encoder,
-        fn_constructor_args=(work, out),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(actors, len(missing))),
-        num_cpus=1,
-    )
-    for _ in stream.iter_rows():
-        pass
-
-
-def _encoded(work: list[Span], out: StageDir) -> Iterator[tuple[pa.Table, Errors]]:
-    """Keys and tokens of all items, in order, run by run."""
-    for number in range(len(work)):
-        table = out.read_part(out.path(_part(number)))
-        yield table, Errors(**json.loads(table.schema.metadata[b"errors"]))
-
-
-def _part(number: int) -> str:
-    return f"{TOKENS}/part-{number:05d}.parquet"
 
 
 def _write_sids(out: StageDir, item_id: pa.ChunkedArray, tokens: Int32, ranks: Int32, disambiguate: bool) -> None:

@@ -18,11 +18,12 @@ from lgsid_ray.errors import ConfigError, GateError, StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import stage as stage_module
 from lgsid_ray.tokenizer.codec import sid_text
+from lgsid_ray.tokenizer.encoding import SHARED, TOKENS
 from lgsid_ray.tokenizer.fit import kmeans
 from lgsid_ray.tokenizer.pool import Pool
 from lgsid_ray.tokenizer.shard import View
 from lgsid_ray.tokenizer.spans import spans
-from lgsid_ray.tokenizer.stage import TOKENS, require_items, tokenise
+from lgsid_ray.tokenizer.stage import require_items, tokenise
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -195,6 +196,44 @@ def test_neither_the_pools_size_nor_the_cut_of_what_is_encoded_changes_anything(
     assert {sid_text(row) for row in tokens_of(other)} == set(Sids(other).read().column("sid").to_pylist())
 
 
+SHARED_OUT = ("tokenizer.sizes=[16, 12, 24]", "tokenizer.last_level=shared")
+
+
+def test_a_shared_last_level_makes_sids_unique(inputs: dict[str, StageDir], tmp_path: Path) -> None:
+    out, facts = run(inputs, tmp_path, *SHARED_OUT)
+    tokens, tokenizer = tokens_of(out), Tokenizer.load(out)
+    chosen = tokenizer.encode(items(2000), vectors(2000))
+    assert len(np.unique(chosen, axis=0)) < 1800
+    assert len(np.unique(tokens, axis=0)) == facts["distinct_sids"] == 2000
+    assert np.array_equal(tokens[:, 0], chosen[:, 0])
+    error = np.square(vectors(2000) - tokenizer.decode(tokens)).sum(axis=1).mean()
+    assert facts["reconstruction_error"] == pytest.approx(error, rel=1e-5)
+    for prefix, level in enumerate(out.read_json("metrics.json")["levels"], start=1):
+        decoded = sum(tokenizer.levels[n].centres[tokens[:, n]] for n in range(prefix))
+        variance = np.square(vectors(2000) - vectors(2000).mean(axis=0)).sum(axis=1).mean()
+        error = np.square(vectors(2000) - decoded).sum(axis=1).mean() / variance
+        assert level["relative_error"] == pytest.approx(error, rel=1e-4)
+
+
+def test_what_is_shared_out_depends_on_no_pool_no_cut_and_no_order(
+    inputs: dict[str, StageDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = run(inputs, tmp_path, *SHARED_OUT)
+    monkeypatch.setattr(stage_module, "SPAN_ROWS", 300)
+    for actors, turned in ((1, False), (2, True)):
+        table, rows, out = items(2000), vectors(2000), StageDir(f"{tmp_path}/{actors}").make()
+        with out.write(FILE) as file:
+            file.write(whole.read(FILE))
+        if turned:
+            table = table.take(pa.array(np.arange(2000)[::-1])).set_column(0, "item_index", pa.array(np.arange(2000)))
+            rows = rows[::-1]
+        tokenise(
+            config(*SHARED_OUT, f"tokenizer.kmeans.actors={actors}"), world(tmp_path / f"w{actors}", table, rows), out
+        )
+        tokens = tokens_of(out)
+        assert np.array_equal(tokens[::-1] if turned else tokens, tokens_of(whole))
+
+
 def test_an_actor_that_dies_is_replaced(inputs: dict[str, StageDir]) -> None:
     settings, found = config().tokenizer, []
     for kill in (False, True):
@@ -223,8 +262,11 @@ def killed_after(phase: str, whole: StageDir, folder: Path) -> StageDir:
     torn.remove("metrics.json")
     if phase != "inverse":
         torn.remove(f"{Sids.name}/part-00001.parquet")
-    if phase in ("encoding", "fitting"):
+    if phase in ("sharing", "encoding", "fitting"):
         Sids(torn).remove()
+        torn.remove(f"{SHARED}/part-00002.parquet")
+    if phase in ("encoding", "fitting"):
+        torn.remove(SHARED)
         torn.remove(f"{TOKENS}/part-00003.parquet")
     if phase == "fitting":
         torn.remove(FILE)  # what stands in TOKENS is another tokenizer's
@@ -236,12 +278,12 @@ def test_a_kill_in_any_phase_leaves_what_the_next_call_goes_on_with(
     inputs: dict[str, StageDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage_module, "SPAN_ROWS", 500)
-    whole, facts = run(inputs, tmp_path)
-    for phase in ("fitting", "encoding", "sids", "inverse"):
+    whole, facts = run(inputs, tmp_path, *SHARED_OUT)
+    for phase in ("fitting", "encoding", "sharing", "sids", "inverse"):
         torn = killed_after(phase, whole, tmp_path)
         kept = [] if phase == "fitting" else [FILE, f"{TOKENS}/part-00001.parquet"]
         written = {name: torn.fs.modified(torn.path(name)) for name in kept}
-        assert tokenise(config(), inputs, torn) == facts
+        assert tokenise(config(*SHARED_OUT), inputs, torn) == facts
         for name in (FILE, "history.json", "metrics.json"):
             assert torn.read(name) == whole.read(name), (phase, name)
         for table in (Sids, Inverse):
