@@ -98,4 +98,10 @@ class ResKMeansConfig(TokenizerBase):
     kind: Literal["res_kmeans"] = "res_kmeans"
 
 
-TokenizerConfig = Annotated[HgitConfig | ResKMeansConfig, Field(discriminator="kind")]
+class RandomConfig(TokenizerBase):
+    """Random IDs, the control: drawn by item_id, whatever the item is."""
+
+    kind: Literal["random"] = "random"
+
+
+TokenizerConfig = Annotated[HgitConfig | ResKMeansConfig | RandomConfig, Field(discriminator="kind")]

@@ -73,6 +73,25 @@ class Transform:
         return bool(self.moments.square[: admin + geo].any())
 
 
+@dataclass(frozen=True)
+class Lots:
+    """Features that say nothing of an item: numbers drawn by its item_id alone."""
+
+    seed: int
+    width: int
+
+    def __call__(self, items: pa.Table) -> Float32:
+        """(n, width) numbers in [0, 1].
+
+        Raises:
+            InputError: item_id is missing.
+        """
+        if "item_id" not in items.column_names:
+            raise InputError("items: column item_id is missing; these SIDs are drawn by it")
+        key = pd.util.hash_array(items.column("item_id").to_numpy(), categorize=False)
+        return unit(random_bits(self.seed, "lots", key[:, None], np.arange(self.width))).astype(np.float32)
+
+
 def blocks(config: FeatureConfig) -> list[tuple[float, int]]:
     """(weight, width) of each block, in the order of the columns."""
     width = config.projection if config.ids == "projected" else 1

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from lgsid_ray.tokenizer import hgit, res_kmeans
+from lgsid_ray.tokenizer import hgit, random, res_kmeans
 from lgsid_ray.tokenizer.fit import History
 from lgsid_ray.tokenizer.shard import Shards
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
@@ -15,4 +15,4 @@ class Fit(Protocol):
         """A tokenizer under the section of its kind; the same for any number of actors. And a row per epoch, if any."""
 
 
-FITS: dict[str, Fit] = {"hgit": hgit.fit, "res_kmeans": res_kmeans.fit}
+FITS: dict[str, Fit] = {"hgit": hgit.fit, "res_kmeans": res_kmeans.fit, "random": random.fit}

@@ -24,7 +24,7 @@ def share_out(levels: Sequence[Level], left: Float32, tokens: Int32) -> Int32:
     Where they do not, no SID has more items than it must: ⌈n / codes⌉.
 
     Args:
-        levels: the last m, one or two, on embeddings. left: (n, d) what the levels before them have left.
+        levels: the last m, one or two. left: (n, d) what the levels before them have left.
         tokens: (n, m) as chosen; an item keeps its own where nobody else has them. Of items alike the earlier rows
             are served first.
     """
@@ -35,7 +35,7 @@ def share_out(levels: Sequence[Level], left: Float32, tokens: Int32) -> Int32:
     shared[:, 0] = _placed(left, levels[0], shared[:, 0], rounds * last.size)
     behind = left - levels[0].centres[shared[:, 0]]
     moved = shared[:, 0] != tokens[:, 0]
-    shared[moved, 1] = last.label(behind[moved])
+    shared[moved, 1] = _squares(behind[moved], last.centres).argmin(axis=1)
     for code in np.unique(shared[:, 0]):
         rows = np.flatnonzero(shared[:, 0] == code)
         shared[rows, 1:] = _seated(behind[rows], last, shared[rows, 1:])

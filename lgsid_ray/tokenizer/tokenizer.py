@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lgsid_ray.arrays import Float32, Int32
 from lgsid_ray.config.tokenizer import FeatureConfig
 from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.tokenizer.features import Moments, Transform
+from lgsid_ray.tokenizer.features import Lots, Moments, Transform
 from lgsid_ray.tokenizer.levels import ASSIGNERS, Level, walk
 
 FILE = "tokenizer.safetensors"
@@ -34,7 +34,7 @@ class Tokenizer:
 
     kind: str
     levels: tuple[Level, ...]
-    transform: Transform | None = None
+    transform: Transform | Lots | None = None
 
     @property
     def dimension(self) -> int:
@@ -45,8 +45,8 @@ class Tokenizer:
         """(n, L) tokens of n items, whatever else is in the batch (Eq 10-12).
 
         Args:
-            items: the catalogue's columns (see `features.COLUMNS`); not read, and may be None, where level 1 works on
-                embeddings.
+            items: the catalogue's columns (see `features.COLUMNS`; item_id for random IDs); not read, and may be None,
+                where level 1 works on embeddings.
             embeddings: (n, d) of the same items, by the model whose embeddings the tokenizer was fitted to.
 
         Raises:
@@ -77,7 +77,7 @@ class Tokenizer:
             tensors[f"level_{number}.centres"] = level.centres
             if level.codebook is not level.centres:
                 tensors[f"level_{number}.codebook"] = level.codebook
-        if self.transform is not None:
+        if isinstance(self.transform, Transform):
             tensors["moments.total"] = self.transform.moments.total
             tensors["moments.square"] = self.transform.moments.square
         # safetensors writes memory as it lies, whatever the order of the axes.
@@ -92,7 +92,9 @@ class Tokenizer:
             "kind": self.kind,
             "levels": [{"space": x.space, "metric": x.metric, "assigner": x.assigner} for x in self.levels],
         }
-        if self.transform is not None:
+        if isinstance(self.transform, Lots):
+            facts["lots"] = asdict(self.transform)
+        if isinstance(self.transform, Transform):
             config, moments = self.transform.config, self.transform.moments
             facts["transform"] = {
                 "features": config.model_dump(mode="json"),
@@ -133,7 +135,9 @@ class Tokenizer:
             if (how["assigner"], how["metric"]) not in ASSIGNERS:
                 raise ValueError(f"assigner {how['assigner']} by {how['metric']} is not known to this version")
             levels.append(Level(how["space"], codebook, centres, how["metric"], how["assigner"]))
-        transform = None
+        transform: Transform | Lots | None = None
+        if told := header.get("lots"):
+            transform = Lots(**told)
         if told := header.get("transform"):
             moments = Moments(told["count"], tensors["moments.total"], tensors["moments.square"])
             transform = Transform(FeatureConfig.model_validate(told["features"]), told["seed"], moments)

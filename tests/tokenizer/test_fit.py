@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scipy.stats import chisquare
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import make_blobs
 
 from lgsid_ray.artifacts import Embeddings, Items
 from lgsid_ray.artifacts.embeddings import column
-from lgsid_ray.config.tokenizer import FeatureConfig, HgitConfig, KMeansConfig, ResKMeansConfig
+from lgsid_ray.config.tokenizer import FeatureConfig, HgitConfig, KMeansConfig, RandomConfig, ResKMeansConfig
+from lgsid_ray.errors import InputError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.features import COLUMNS
 from lgsid_ray.tokenizer.fit import kmeans, residual_levels, train_levels
@@ -330,6 +332,23 @@ def test_res_kmeans_is_residual_kmeans(tmp_path: Path) -> None:
         np.testing.assert_allclose(level.centres, means, atol=0.15)
         assert np.square(after).sum() < np.square(left).sum()
         left = after
+
+
+def test_random_ids_are_even_and_say_nothing(tmp_path: Path) -> None:
+    rows, items = blobs(3000), pa.table({"item_id": [f"i{row}" for row in range(3000)]})
+    tokenizer, history = FITS["random"](pool_of(rows, tmp_path), RandomConfig(sizes=[10, 8]), 0)
+    tokens = tokenizer.encode(items, rows)
+    assert history == []
+    counts = np.zeros((10, 8))
+    np.add.at(counts, tuple(tokens.T), 1)
+    assert chisquare(counts.ravel()).pvalue > 1e-3
+    turned = np.random.default_rng(0).permutation(3000)
+    assert np.array_equal(tokenizer.encode(items.take(pa.array(turned)), rows), tokens[turned]), "by item_id alone"
+    np.testing.assert_allclose(tokenizer.decode(tokens), np.tile(rows.mean(axis=0), (3000, 1)), atol=1e-5)
+    other, _ = FITS["random"](pool_of(rows, tmp_path / "other"), RandomConfig(sizes=[10, 8]), 1)
+    assert (other.encode(items, rows) != tokens).any()
+    with pytest.raises(InputError, match="item_id is missing"):
+        tokenizer.encode(items.rename_columns(["id"]), rows)
 
 
 KNOBS: dict[str, list[Any]] = {
