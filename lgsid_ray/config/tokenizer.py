@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from lgsid_ray.config.align import TrainerConfig
 from lgsid_ray.config.base import Section, resource, selection
 
 
@@ -98,10 +99,37 @@ class ResKMeansConfig(TokenizerBase):
     kind: Literal["res_kmeans"] = "res_kmeans"
 
 
+class RqVaeConfig(TokenizerBase):
+    """RQ-VAE: residual levels in the latent space of an autoencoder that is trained with them."""
+
+    kind: Literal["rq_vae"] = "rq_vae"
+    hidden: list[Annotated[int, Field(ge=1)]] = [256, 128]
+    """Widths of the encoder's hidden layers; the decoder has them the other way round."""
+    latent: int = Field(default=32, ge=1)
+    commitment: float = Field(default=0.25, ge=0)
+    """β: how much the encoder is drawn to the codes, beside 1 for the codes to it."""
+    steps: int = Field(default=3000, ge=1)
+    batch_rows: int = Field(default=1024, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Of AdamW at its peak; it falls to nothing over the steps."""
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+
+
+class GeoFusedConfig(TokenizerBase):
+    """Residual K-Means on embeddings with geographic features beside them, as OneLoc has it."""
+
+    kind: Literal["geo_fused"] = "geo_fused"
+    features: FeatureConfig = Field(default_factory=lambda: FeatureConfig(category=0, brand=0))
+    scale: float = Field(default=0.25, ge=0)
+    """Of the features beside the embeddings."""
+
+
 class RandomConfig(TokenizerBase):
     """Random IDs, the control: drawn by item_id, whatever the item is."""
 
     kind: Literal["random"] = "random"
 
 
-TokenizerConfig = Annotated[HgitConfig | ResKMeansConfig | RandomConfig, Field(discriminator="kind")]
+TokenizerConfig = Annotated[
+    HgitConfig | ResKMeansConfig | RqVaeConfig | GeoFusedConfig | RandomConfig, Field(discriminator="kind")
+]

@@ -64,6 +64,10 @@ class Engine:
         self._clip()
         self.model.step()
 
+    def overwrite(self, name: str, value: Tensor) -> None:
+        """Set a parameter by hand, between steps; its moments stay. Every rank must call it with the same value."""
+        self._set(self.parameters[name], value.to(self.device), None)
+
     def state(self) -> dict[str, Tensor]:
         """Weights, moments and step count, whole on every rank. Collective: every rank must call it."""
         self._link_moments()

@@ -77,13 +77,15 @@ def _encode(work: list[Span], shared: bool, tokenizer: Tokenizer, out: StageDir,
     tokens = tokenizer.encode(items, embeddings)
     columns = {"item_id": items.column("item_id"), "tokens": lists(tokens, pa.int32())}
     if shared:
-        fixed = tokenizer.levels[: -shared_levels(tokenizer.levels)]
-        left = embeddings - np.asarray(sum(level.centres[tokens[:, place]] for place, level in enumerate(fixed)))
-        bucket = sid_codes(tokens, [level.size for level in fixed]) % len(work)
-        table = pa.table({"item_index": items.column("item_index"), **columns, "left": column(left)})
+        fixed = len(tokenizer.levels) - shared_levels(tokenizer.levels)
+        left = tokenizer.enter(items, embeddings)[0] - tokenizer.quantised(tokens[:, :fixed])
+        table = {"item_index": items.column("item_index"), **columns, "left": column(left)}
+        if tokenizer.latent:  # else what is left tells the errors
+            table["embedding"] = column(embeddings)
+        bucket = sid_codes(tokens, [level.size for level in tokenizer.levels[:fixed]]) % len(work)
         for one in np.unique(bucket):
-            out.write_table(f"{LEFT}/{one}/{_part(number)}", table.filter(pa.array(bucket == one)))
-    _write(out, f"{TOKENS}/{_part(number)}", pa.table(columns), Errors.of(tokenizer.levels, embeddings, tokens))
+            out.write_table(f"{LEFT}/{one}/{_part(number)}", pa.table(table).filter(pa.array(bucket == one)))
+    _write(out, f"{TOKENS}/{_part(number)}", pa.table(columns), Errors.of(tokenizer, embeddings, tokens))
 
 
 def _share(tokenizer: Tokenizer, out: StageDir, number: int) -> None:
@@ -92,13 +94,17 @@ def _share(tokenizer: Tokenizer, out: StageDir, number: int) -> None:
     fixed, last = tokenizer.levels[:-count], tokenizer.levels[-count:]
     # Of items alike the one whose key comes first is served first, wherever it stands in the catalogue.
     table = out.read_table(f"{LEFT}/{number}").sort_by("item_id")
-    chosen, left = matrix(table.column("tokens")), matrix(table.column("left"))
-    tokens, group = chosen[:, -count:].copy(), sid_codes(chosen, [level.size for level in fixed])
+    tokens, left = matrix(table.column("tokens")), matrix(table.column("left"))
+    group = sid_codes(tokens, [level.size for level in fixed])
     order = np.argsort(group, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        tokens[rows] = share_out(last, left[rows], tokens[rows])
-    settled = pa.table({"item_index": table.column("item_index"), "tokens": lists(tokens, pa.int32())})
-    _write(out, f"{SHARED}/{_part(number)}", settled, Errors.of(last, left, tokens))
+        tokens[rows, -count:] = share_out(last, left[rows], tokens[rows, -count:])
+    if tokenizer.latent:
+        errors = Errors.of(tokenizer, matrix(table.column("embedding")), tokens)
+    else:
+        errors = Errors.of(Tokenizer(tokenizer.kind, last), left, tokens[:, -count:])
+    settled = pa.table({"item_index": table.column("item_index"), "tokens": lists(tokens[:, -count:], pa.int32())})
+    _write(out, f"{SHARED}/{_part(number)}", settled, replace(errors, left=errors.left[-count:]))
 
 
 class _Worker:

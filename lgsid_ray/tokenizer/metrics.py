@@ -8,8 +8,8 @@ import numpy as np
 
 from lgsid_ray.arrays import Float32, Int32, Int64
 from lgsid_ray.tokenizer.collisions import sid_codes
-from lgsid_ray.tokenizer.levels import Level
 from lgsid_ray.tokenizer.residual import kl_to_uniform
+from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Errors:
     """Sums over items of what the levels leave of their embeddings; they add up over parts.
 
     Attributes:
-        count: items. total: d sums of the embeddings' entries. square: of ‖X‖². left: per level, of ‖R^(l)‖² (Eq 12).
+        count: items. total: d sums of the embeddings' entries. square: of ‖X‖². left: per level, of what the
+            tokens up to it miss, ‖R^(l)‖² (Eq 12).
     """
 
     count: int
@@ -26,12 +27,11 @@ class Errors:
     left: Sequence[float]
 
     @classmethod
-    def of(cls, levels: Sequence[Level], embeddings: Float32, tokens: Int32) -> "Errors":
+    def of(cls, tokenizer: Tokenizer, embeddings: Float32, tokens: Int32) -> "Errors":
         """Those of (n, d) embeddings under their (n, L) tokens."""
-        rest, left = embeddings, []
-        for number, level in enumerate(levels):
-            rest = rest - level.centres[tokens[:, number]]
-            left.append(float(np.square(rest, dtype=np.float64).sum()))
+        prefixes = range(1, tokens.shape[1] + 1)
+        rests = (embeddings - tokenizer.decode(tokens[:, :length]) for length in prefixes)
+        left = [float(np.square(rest, dtype=np.float64).sum()) for rest in rests]
         total = embeddings.sum(axis=0, dtype=np.float64)
         return cls(len(embeddings), total.tolist(), float(np.square(embeddings, dtype=np.float64).sum()), left)
 

@@ -2,10 +2,13 @@
 
 from typing import Any, Protocol
 
-from lgsid_ray.tokenizer import hgit, random, res_kmeans
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.tokenizer import geo_fused, hgit, random, res_kmeans
 from lgsid_ray.tokenizer.fit import History
 from lgsid_ray.tokenizer.shard import Shards
+from lgsid_ray.tokenizer.spans import Span
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
+from lgsid_ray.tokenizer.training import train_rq_vae
 
 
 class Fit(Protocol):
@@ -15,4 +18,17 @@ class Fit(Protocol):
         """A tokenizer under the section of its kind; the same for any number of actors. And a row per epoch, if any."""
 
 
-FITS: dict[str, Fit] = {"hgit": hgit.fit, "res_kmeans": res_kmeans.fit, "random": random.fit}
+class Train(Protocol):
+    """How a tokenizer with a network is trained."""
+
+    def __call__(self, work: list[Span], config: Any, seed: int, out: StageDir) -> tuple[Tokenizer, History]:
+        """A tokenizer under the section of its kind, and a row per step; goes on with what stands in `out`."""
+
+
+FITS: dict[str, Fit] = {
+    "hgit": hgit.fit,
+    "res_kmeans": res_kmeans.fit,
+    "geo_fused": geo_fused.fit,
+    "random": random.fit,
+}
+TRAINED: dict[str, Train] = {"rq_vae": train_rq_vae}

@@ -14,6 +14,7 @@ from lgsid_ray.config.tokenizer import FeatureConfig
 from lgsid_ray.draws import random_bits, unit
 from lgsid_ray.tokenizer.features import COLUMNS, Moments, Transform, moments, raw_features
 from lgsid_ray.tokenizer.kmeans import Sums, assign, cluster_sums, statistics
+from lgsid_ray.tokenizer.latent import Latent
 from lgsid_ray.tokenizer.levels import Level, Space, walk
 from lgsid_ray.tokenizer.residual import Gradient, gradient
 from lgsid_ray.tokenizer.spans import Span
@@ -25,12 +26,14 @@ class View:
 
     Attributes:
         space: composite features, or what the levels in front leave of embeddings (Eq 12).
-        levels: those in front. transform: to the features that `space` or one of them reads.
+        levels: those in front. transform: to the features that `space` or one of them reads. latent: the space that
+            levels on embeddings work in; None: that of the embeddings.
     """
 
     space: Space = "embeddings"
     levels: tuple[Level, ...] = ()
     transform: Transform | None = None
+    latent: Latent | None = None
 
 
 class Shards(Protocol):
@@ -85,8 +88,8 @@ class Shard:
         if view.space == "features":
             assert features is not None
             return features
-        left = self.embeddings
-        for _, after in walk(view.levels, self.embeddings, features):
+        left = view.latent.enter(self.embeddings, features) if view.latent else self.embeddings
+        for _, after in walk(view.levels, left, features):
             left = after
         return left
 

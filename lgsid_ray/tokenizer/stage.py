@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts import Interactions, Inverse, Sids
+from lgsid_ray.artifacts.items import trains
 from lgsid_ray.artifacts.table import lists
 from lgsid_ray.config import RunConfig
 from lgsid_ray.errors import ConfigError, GateError
@@ -17,7 +18,7 @@ from lgsid_ray.tokenizer.collisions import collision_ranks, inverse_parts, sid_c
 from lgsid_ray.tokenizer.encoding import ENCODING, encode_all
 from lgsid_ray.tokenizer.metrics import tokenizer_metrics
 from lgsid_ray.tokenizer.pool import Pool
-from lgsid_ray.tokenizer.registry import FITS
+from lgsid_ray.tokenizer.registry import FITS, TRAINED
 from lgsid_ray.tokenizer.spans import Span, spans
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 
@@ -67,13 +68,17 @@ def _fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
     if out.exists(FILE):
         return Tokenizer.load(out)
     out.remove(ENCODING)
+    trained = sum(int(trains(span.read_items(["split"])).sum()) for span in work)
+    require_items(config, {"item_splits": {"train": trained}})
     settings = config.tokenizer
-    pool = Pool(work, settings.kmeans.actors)
-    try:
-        require_items(config, {"item_splits": {"train": pool.trained}})
-        tokenizer, history = FITS[settings.kind](pool, settings, config.seed)
-    finally:
-        pool.close()
+    if settings.kind in TRAINED:
+        tokenizer, history = TRAINED[settings.kind](work, settings, config.seed, out)
+    else:
+        pool = Pool(work, settings.kmeans.actors)
+        try:
+            tokenizer, history = FITS[settings.kind](pool, settings, config.seed)
+        finally:
+            pool.close()
     out.write_json("history.json", history)
     tokenizer.save(out)  # last: what stands beside it is whole
     return tokenizer

@@ -17,6 +17,7 @@ from lgsid_ray.config.tokenizer import FeatureConfig
 from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.features import Lots, Moments, Transform
+from lgsid_ray.tokenizer.latent import Autoencoder, Beside, Latent
 from lgsid_ray.tokenizer.levels import ASSIGNERS, Level, walk
 
 FILE = "tokenizer.safetensors"
@@ -29,29 +30,39 @@ class Tokenizer:
     Attributes:
         kind: of the registry.
         levels: in the order of the tokens.
-        transform: from items to features; None where no level reads them.
+        transform: from items to features; None where nothing reads them.
+        latent: the space that levels on embeddings work in; None: that of the embeddings.
     """
 
     kind: str
     levels: tuple[Level, ...]
     transform: Transform | Lots | None = None
+    latent: Latent | None = None
 
     @property
     def dimension(self) -> int:
         """Of the embeddings."""
-        return self.levels[0].centres.shape[1]
+        return self.latent.dimension if self.latent else self.levels[0].centres.shape[1]
 
     def encode(self, items: pa.Table | None, embeddings: Float32) -> Int32:
         """(n, L) tokens of n items, whatever else is in the batch (Eq 10-12).
 
         Args:
             items: the catalogue's columns (see `features.COLUMNS`; item_id for random IDs); not read, and may be None,
-                where level 1 works on embeddings.
+                where there is no transform.
             embeddings: (n, d) of the same items, by the model whose embeddings the tokenizer was fitted to.
 
         Raises:
             InputError: items and embeddings do not fit each other or the tokenizer.
         """
+        rows, features = self.enter(items, embeddings)
+        tokens = np.empty((len(rows), len(self.levels)), dtype=np.int32)
+        for number, (label, _) in enumerate(walk(self.levels, rows, features)):
+            tokens[:, number] = label
+        return tokens
+
+    def enter(self, items: pa.Table | None, embeddings: Float32) -> tuple[Float32, Float32 | None]:
+        """What levels work on: (n, w) vectors of `latent`, and (n, f) features if there is a transform; as `encode`."""
         embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
         if embeddings.ndim != 2 or embeddings.shape[1] != self.dimension:
             raise InputError(f"embeddings of shape {embeddings.shape}: this tokenizer takes (items, {self.dimension})")
@@ -61,14 +72,16 @@ class Tokenizer:
                 told = "no items" if items is None else f"{len(items)} items"
                 raise InputError(f"{told} for {len(embeddings)} embeddings: this tokenizer reads both, row by row")
             features = self.transform(items)
-        tokens = np.empty((len(embeddings), len(self.levels)), dtype=np.int32)
-        for number, (label, _) in enumerate(walk(self.levels, embeddings, features)):
-            tokens[:, number] = label
-        return tokens
+        return self.latent.enter(embeddings, features) if self.latent else embeddings, features
 
     def decode(self, tokens: Int32) -> Float32:
-        """(n, d) reconstructed embeddings of (n, L) tokens: the sum of the chosen centres."""
-        return np.asarray(sum(level.centres[tokens[:, number]] for number, level in enumerate(self.levels)))
+        """(n, d) reconstructed embeddings of (n, l) tokens of the first l levels: the sum of the chosen centres."""
+        rows = self.quantised(tokens)
+        return self.latent.leave(rows) if self.latent else rows
+
+    def quantised(self, tokens: Int32) -> Float32:
+        """(n, w) sums of the centres that (n, l) tokens of the first l levels choose."""
+        return np.asarray(sum(level.centres[column] for level, column in zip(self.levels, tokens.T, strict=False)))
 
     def save(self, where: StageDir | str | Path) -> None:
         """Write tokenizer.safetensors into a folder, or a file whose name ends in .safetensors."""
@@ -80,6 +93,8 @@ class Tokenizer:
         if isinstance(self.transform, Transform):
             tensors["moments.total"] = self.transform.moments.total
             tensors["moments.square"] = self.transform.moments.square
+        if isinstance(self.latent, Autoencoder):
+            tensors |= self.latent.tensors()
         # safetensors writes memory as it lies, whatever the order of the axes.
         packed = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         header = {**self._facts(), "digest": _digest(packed)}
@@ -101,6 +116,8 @@ class Tokenizer:
                 "seed": self.transform.seed,
                 "count": moments.count,
             }
+        if isinstance(self.latent, Beside):
+            facts["beside"] = asdict(self.latent)
         return facts
 
     @classmethod
@@ -141,7 +158,12 @@ class Tokenizer:
         if told := header.get("transform"):
             moments = Moments(told["count"], tensors["moments.total"], tensors["moments.square"])
             transform = Transform(FeatureConfig.model_validate(told["features"]), told["seed"], moments)
-        return cls(header["kind"], tuple(levels), transform)
+        latent: Latent | None = None
+        if told := header.get("beside"):
+            latent = Beside(**told)
+        elif any(name.startswith("encoder_") for name in tensors):
+            latent = Autoencoder.of(tensors)
+        return cls(header["kind"], tuple(levels), transform, latent)
 
 
 def _place(where: StageDir | str | Path) -> tuple[StageDir, str]:

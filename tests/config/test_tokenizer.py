@@ -13,7 +13,7 @@ def test_without_a_kind_it_is_hgit() -> None:
     assert load(None, ["tokenizer.kind=res_kmeans"]).tokenizer == ResKMeansConfig()
 
 
-@pytest.mark.parametrize("kind", ["hgit", "res_kmeans", "random"])
+@pytest.mark.parametrize("kind", ["hgit", "res_kmeans", "rq_vae", "geo_fused", "random"])
 def test_what_is_printed_reads_back(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     config = load(None, [f"tokenizer.kind={kind}", "tokenizer.kmeans.iterations=3"])
     file = tmp_path_factory.mktemp("config") / "config.yaml"
@@ -30,7 +30,7 @@ def test_what_is_printed_reads_back(kind: str, tmp_path_factory: pytest.TempPath
         (["tokenizer.features.geohash_precision=13"], r"tokenizer\.features\.geohash_precision: .*12"),
         (["tokenizer.sizes=[4, a]"], r"tokenizer\.sizes\.1: "),
         (["tokenizer.sizes=[4294967296, 4294967296]"], "tokenizer: sizes .* span 2\\^63"),
-        (["tokenizer.kind=rq"], "tokenizer: .*'hgit', 'res_kmeans', 'random'"),
+        (["tokenizer.kind=rq"], "tokenizer: .*'hgit', 'res_kmeans', 'rq_vae', 'geo_fused', 'random'"),
         (["tokenizer.name=A/b"], r"tokenizer\.name: "),
         (["tokenizer.name=v1.2"], r"tokenizer\.name: "),  # a dot parts the keys of a measure
         (["tokenizer.name=origin"], "rankers without SIDs go by it"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lgsid_ray.tokenizer.levels import on_embeddings
 from lgsid_ray.tokenizer.metrics import Errors, collision_metrics, level_metrics, tokenizer_metrics
+from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,8 @@ def test_errors_of_parts_add_up_and_are_relative_to_the_variance() -> None:
     levels = [on_embeddings(rng.standard_normal((size, 4)).astype(np.float32)) for size in (5, 3)]
     tokens = np.stack([rng.integers(0, 5, 90), rng.integers(0, 3, 90)], axis=1).astype(np.int32)
     cuts = [slice(0, 1), slice(1, 50), slice(50, 90)]
-    errors = np.sum([Errors.of(levels, embeddings[cut], tokens[cut]) for cut in cuts])
+    tokenizer = Tokenizer("res_kmeans", tuple(levels))
+    errors = np.sum([Errors.of(tokenizer, embeddings[cut], tokens[cut]) for cut in cuts])
     found = tokenizer_metrics([5, 3], tokens, Errors(**asdict(errors)))
     rest = embeddings - levels[0].centres[tokens[:, 0]]
     variance = np.square(embeddings - embeddings.mean(axis=0)).sum()
@@ -79,8 +81,7 @@ def test_errors_of_parts_add_up_and_are_relative_to_the_variance() -> None:
 
 
 def test_embeddings_that_are_all_alike_have_no_relative_error() -> None:
-    level = on_embeddings(np.zeros((1, 2), np.float32))
+    tokenizer = Tokenizer("res_kmeans", (on_embeddings(np.zeros((1, 2), np.float32)),))
     tokens = np.zeros((4, 1), np.int32)
-    assert (
-        tokenizer_metrics([1], tokens, Errors.of([level], np.zeros((4, 2), np.float32), tokens))["relative_error"] == 0
-    )
+    errors = Errors.of(tokenizer, np.zeros((4, 2), np.float32), tokens)
+    assert tokenizer_metrics([1], tokens, errors)["relative_error"] == 0

@@ -13,6 +13,7 @@ from lgsid_ray.config.tokenizer import FeatureConfig
 from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.features import COLUMNS, Transform, moments, raw_features
+from lgsid_ray.tokenizer.latent import Beside
 from lgsid_ray.tokenizer.levels import Level, on_embeddings
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 
@@ -123,6 +124,27 @@ def test_a_tokenizer_comes_back_whole_from_its_file(with_features: bool, tmp_pat
         assert (found.transform.config, found.transform.seed) == (FEATURES, 4)
         assert found.transform.moments.count == 300
         assert np.array_equal(found.transform(items(9)), tokenizer.transform(items(9)))
+
+
+def test_features_beside_embeddings_are_quantised_with_them_and_not_decoded(tmp_path: Path) -> None:
+    raw = raw_features(items(300), FEATURES, 4)
+    transform = Transform(FEATURES, 4, moments(raw))
+    levels = tuple(on_embeddings(gauss(size, 6 + raw.shape[1], size)) for size in (9, 5))
+    Tokenizer("geo_fused", levels, transform, Beside(6, 0.5)).save(tmp_path)
+    tokenizer, embeddings, table = Tokenizer.load(tmp_path), gauss(80, 6, 5), items(80, 1)
+    assert tokenizer.dimension == 6
+    expected = []
+    for row in np.hstack([embeddings, 0.5 * transform(table)]).astype(np.float64):
+        left = row
+        for level in levels:
+            code = int(np.argmin([np.square(left - centre).sum() for centre in level.centres]))
+            expected.append(code)
+            left = left - level.centres[code]
+    tokens = tokenizer.encode(table, embeddings)
+    assert tokens.ravel().tolist() == expected
+    both = levels[0].centres[tokens[:, 0]] + levels[1].centres[tokens[:, 1]]
+    assert tokenizer.decode(tokens) == pytest.approx(both[:, :6])
+    assert tokenizer.decode(tokens[:, :1]) == pytest.approx(levels[0].centres[tokens[:, 0], :6])
 
 
 @pytest.mark.parametrize("keep", [0, 7, 40, 300, -1])
