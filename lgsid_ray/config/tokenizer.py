@@ -78,6 +78,8 @@ class HgitConfig(TokenizerBase):
     """The hierarchical tokenizer: level 1 from composite features, then learnable residual levels."""
 
     kind: Literal["hgit"] = "hgit"
+    first_level: Literal["features", "embeddings"] = "features"
+    """What level 1 clusters: composite features, unless no item has a place; or content alone, to tell what they add."""
     features: FeatureConfig = Field(default_factory=FeatureConfig)
     regulariser: float = Field(default=0.5, ge=0)
     """λ_reg of Eq 16, relative to the mean squared residual after level 1."""
@@ -110,7 +112,7 @@ class RqVaeConfig(TokenizerBase):
     """β: how much the encoder is drawn to the codes, beside 1 for the codes to it."""
     steps: int = Field(default=3000, ge=1)
     batch_rows: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     """Of AdamW at its peak; it falls to nothing over the steps."""
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
 

@@ -94,7 +94,7 @@ def _share(tokenizer: Tokenizer, out: StageDir, number: int) -> None:
     fixed, last = tokenizer.levels[:-count], tokenizer.levels[-count:]
     # Of items alike the one whose key comes first is served first, wherever it stands in the catalogue.
     table = out.read_table(f"{LEFT}/{number}").sort_by("item_id")
-    tokens, left = matrix(table.column("tokens")), matrix(table.column("left"))
+    tokens, left = matrix(table.column("tokens")).copy(), matrix(table.column("left"))
     group = sid_codes(tokens, [level.size for level in fixed])
     order = np.argsort(group, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):

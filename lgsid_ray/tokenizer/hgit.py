@@ -16,8 +16,11 @@ def fit(shards: Shards, config: HgitConfig, seed: int) -> tuple[Tokenizer, Histo
 
     Where no item has a place, neither coordinates nor a province, city or district, level 1 goes by content alone.
     """
-    transform = Transform(config.features, seed, np.sum(shards.map("moments", config.features, seed)))
-    if transform.located:
+    by_features = config.first_level == "features"
+    if by_features:
+        transform = Transform(config.features, seed, np.sum(shards.map("moments", config.features, seed)))
+        by_features = transform.located
+    if by_features:
         first = View("features", (), transform)
         codebook = kmeans(shards, first, config.sizes[0], config.kmeans, seed, "level-1")
         view = View("embeddings", (Level("features", codebook, _means(shards, first, codebook)),), transform)

@@ -76,7 +76,11 @@ class Shard:
 
     def rows(self, view: View) -> Float32:
         """(n, width) vectors in a view; the last is kept, since iterations ask for it again."""
-        key = (view.space, *((level.space, level.codebook.tobytes(), level.centres.tobytes()) for level in view.levels))
+        key = (
+            view.space,
+            view.latent,
+            *((level.space, level.codebook.tobytes(), level.centres.tobytes()) for level in view.levels),
+        )
         if self._kept is None or self._kept[0] != key:
             self._kept = (key, self._make(view))
         return self._kept[1]

@@ -19,7 +19,7 @@ from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 SAMPLE = 20_000
 """Training rows that codebooks start from, and on which usage is watched."""
-WATCHED_STEPS = 100
+WATCHED_STEPS = 50
 """Between looks at the usage, at which dead codes are revived."""
 _SETTLING = 0.2  # share of the steps, the last, in which no code is moved by hand
 

@@ -8,7 +8,7 @@ from torch import nn
 from lgsid_ray.config.recommend import DinConfig
 from lgsid_ray.recommend.rankers.batches import RankBatch
 from lgsid_ray.recommend.rankers.din import Dice, Din, TargetAttention
-from lgsid_ray.recommend.rankers.items import ItemEmbedding
+from lgsid_ray.recommend.rankers.items import ItemEmbedding, prefix_numbers
 
 TOKENS = np.random.default_rng(0).integers(0, 4, (20, 3))
 
@@ -24,6 +24,15 @@ def batch(length: int = 5) -> RankBatch:
     history[np.arange(length)[None] >= rng.integers(0, length, 8)[:, None]] = -1
     target = torch.from_numpy(rng.integers(0, 20, 8))
     return RankBatch(target=target, history=torch.from_numpy(history), label=torch.tensor([1.0, 0.0] * 4))
+
+
+def test_every_distinct_prefix_has_a_number_of_its_own() -> None:
+    numbers = prefix_numbers(TOKENS)
+    for length in (1, 2, 3):
+        seen = {}
+        for row, number in zip(TOKENS[:, :length].tolist(), numbers[:, length - 1].tolist(), strict=True):
+            assert seen.setdefault(tuple(row), number) == number
+        assert sorted(seen.values()) == list(range(len(seen)))
 
 
 def test_attention_equals_the_mlp_over_concatenated_pairs() -> None:

@@ -120,7 +120,7 @@ ELSEWHERE = {
     "models": "the plan of stages; of the kind below",
     "trainer": "the training harness",
 }
-MODEL = {"dimension": 4, "hidden": 4}
+MODEL = {"dimension": 4, "hidden": 4, "sids": "ngrams"}
 
 
 def test_every_field_of_the_section_is_walked() -> None:

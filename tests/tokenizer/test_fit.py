@@ -368,6 +368,7 @@ KNOBS: dict[str, list[Any]] = {
         {"tolerance": 0.5},
         {"balanced": True},
     ],
+    "first_level": ["embeddings"],
     "regulariser": [1.0],
     "usage": ["hard"],
     "temperature": [5],

@@ -121,7 +121,7 @@ def test_reconstruction_error_is_that_of_the_saved_tokenizer(inputs: dict[str, S
     assert np.allclose(tokenizer.levels[0].centres[tokens[0, 0]], vectors(2000)[members].mean(axis=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["hgit", "res_kmeans", "geo_fused", "random"])
+@pytest.mark.parametrize("kind", ["hgit, steps: 5", "res_kmeans", "geo_fused", "random"])
 def test_a_saved_tokenizer_gives_every_item_the_sid_it_had(
     kind: str, inputs: dict[str, StageDir], tmp_path: Path
 ) -> None:
@@ -133,6 +133,20 @@ def test_a_saved_tokenizer_gives_every_item_the_sid_it_had(
         for start in range(0, 300, size):
             some = slice(start, start + size)
             assert np.array_equal(tokenizer.encode(table.slice(start, size), rows[some]), had[some])
+
+
+@pytest.mark.parametrize("kind", ["geo_fused", "rq_vae, steps: 200, hidden: [16], latent: 6"])
+def test_last_tokens_are_shared_out_in_a_space_of_the_tokenizers_own(
+    kind: str, inputs: dict[str, StageDir], tmp_path: Path
+) -> None:
+    out, facts = run(inputs, tmp_path, f"tokenizer={{kind: {kind}, sizes: [16, 16, 16], last_level: shared}}")
+    tokens, tokenizer = tokens_of(out), Tokenizer.load(out)
+    error = np.square(vectors(2000) - tokenizer.decode(tokens)).sum(axis=1).mean()
+    assert facts["reconstruction_error"] == pytest.approx(error, rel=1e-5)
+    assert facts["relative_error"] < 0.9
+    chosen = tokenizer.encode(items(2000), vectors(2000))
+    assert np.array_equal(chosen[:, 0], tokens[:, 0])
+    assert len(np.unique(tokens, axis=0)) > 1.1 * len(np.unique(chosen, axis=0))
 
 
 def test_ranks_go_by_training_popularity_then_item_id(tmp_path: Path) -> None:

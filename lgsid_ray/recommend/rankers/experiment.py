@@ -18,7 +18,7 @@ from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
 from lgsid_ray.recommend.rankers import baselines
 from lgsid_ray.recommend.rankers import samples as sampling
 from lgsid_ray.recommend.rankers.batches import RankBatches
-from lgsid_ray.recommend.rankers.items import ItemEmbedding
+from lgsid_ray.recommend.rankers.items import ItemEmbedding, prefix_numbers
 from lgsid_ray.recommend.rankers.negatives import Negatives
 from lgsid_ray.recommend.rankers.registry import RANKERS
 from lgsid_ray.recommend.rankers.samples import Samples
@@ -128,5 +128,7 @@ def threshold(config: RankConfig, log: Log) -> float | None:
 
 def build(model: Ranker, items: int, tokens: Int64 | None) -> nn.Module:
     """A ranker of its kind on `items` items, whose SIDs (items, L) it sees if they are given."""
+    if tokens is not None and model.sids == "ngrams":
+        tokens = prefix_numbers(tokens)
     ranker: Any = RANKERS[model.kind](ItemEmbedding(items, model.dimension, tokens), model)
     return ranker
