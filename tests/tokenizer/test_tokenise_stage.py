@@ -69,6 +69,9 @@ def world(folder: Path, table: pa.Table, rows: np.ndarray) -> dict[str, StageDir
         keys = table.select(["item_index", "item_id"]).slice(start, 450)
         piece = keys.append_column("embedding", column(rows[start : start + 450]))
         Embeddings(embedded).write(piece, f"part-{part:05d}.parquet")
+    embedded.write_json("manifest.json", {"stage": "embed_aligned", "fingerprint": "0123456789abcdef"})
+    prompt = {"content": ["{name}"], "location": ["city {city}"], "separator": ", "}
+    embedded.write_json("encoder.json", {"kind": "hf", "model": "minilm", "weights": "5eed", "prompt": prompt})
     return {"catalogue": catalogue, "vectors": embedded}
 
 
