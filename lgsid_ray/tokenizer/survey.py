@@ -69,7 +69,7 @@ def survey(items: Items, code: Int32, size: int) -> Survey:
     pairs: dict[str, pa.Table] = {}
     for table in items.scan(COLUMNS):
         mine, points = code[table.column("item_index").to_numpy()], xyz(table)
-        splits.update(table.column("split").to_pylist())
+        splits.update({row["values"]: row["counts"] for row in pc.value_counts(table.column("split")).to_pylist()})
         sums = None if sums is None or np.isnan(points).any() else sums + point_sums(mine, points, size)
         for name, read in BESIDE.items():
             counted = _counted(mine, read(table))
