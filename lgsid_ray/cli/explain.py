@@ -37,10 +37,10 @@ def explain_items(wanted: Sequence[str], out: str, tokenizer: str | None) -> Non
 
 
 def _tokenised(run: Run, tokenizer: str | None) -> Manifest:
-    """The tokenizer's latest result; of the run's own tokenizer the latest with the settings of the latest run."""
+    """The latest result of a tokenizer, given as NAME or NAME/FINGERPRINT; first of all one with the run's settings."""
     name = f"tokenise/{tokenizer}" if tokenizer else tokenizer_stage(run.config)
-    stage, _, fingerprint = (name, "", "") if name.count("/") < 2 else name.rpartition("/")
-    found = [one for one in results(run.home, stage) if one.fingerprint == (fingerprint or one.fingerprint)]
+    family, label, fingerprint = f"{name}/".split("/")[:3]
+    found = [one for one in results(run.home, f"{family}/{label}") if fingerprint in ("", one.fingerprint)]
     if found:
         wanted = {"tokenizer": run.config.tokenizer.identity()}
         return max(found, key=lambda one: (one.config == wanted and one.seed == run.config.seed, one.finished))
@@ -63,20 +63,14 @@ def _unknown(items: Items, item_id: str) -> str:
     similar = alike(items, item_id, ALIKE)
     if not similar:
         return f"no item has the id {item_id!r}, nor a name like it; see the column item_id of {items.path}"
-    known = (f"{row['item_id']} ({', '.join(filter(None, list(row.values())[1:]))})" for row in similar)
-    return f"no item has the id {item_id!r}; most like it, by id or name: {'; '.join(known)}"
+    lines = [f"  {row['item_id']}: {', '.join(filter(None, list(row.values())[1:]))}" for row in similar]
+    return "\n".join([f"no item has the id {item_id!r}; most like it, by id or name, are", *lines])
 
 
 def _print(told: Explanation, stage: str) -> None:
     item, subject = told.item, told.subject
-    places = [item[name] for name in reversed(LEVELS)]
-    if item["lat"] is not None:
-        places.append(f"{item['lat']:.4f}, {item['lon']:.4f}")
-    fields = {name: item[name] for name in ("brand", "category_1", "category_2", "price", "split")}
     tell(f"{subject.item_id}: {item['name']}")
-    tell(
-        "  " + " · ".join([*map(str, filter(None, places)), *(f"{k} {v}" for k, v in fields.items() if v is not None)])
-    )
+    tell(f"  {' · '.join(_fields(item))}")
     tell(f"  SID {subject.sid}, by {stage}")
     before = "the catalogue"
     for length, prefix in enumerate(told.prefixes, start=1):
@@ -90,26 +84,39 @@ def _print(told: Explanation, stage: str) -> None:
     tell("")
 
 
+def _fields(item: dict[str, Any]) -> list[str]:
+    place = ", ".join(item[name] for name in reversed(LEVELS) if item[name])
+    point = "" if item["lat"] is None else f"{item['lat']:.4f}, {item['lon']:.4f}"
+    price = "" if item["price"] is None else f"price {item['price']:g}"
+    texts = [f"{name} {item[name]}" for name in ("brand", "category_1", "category_2") if item[name]]
+    return [text for text in (place, point, *texts, price, f"split {item['split']}") if text]
+
+
 def _size(prefix: Prefix, before: str) -> str:
     if prefix.items == 1:
         return f"no other item of the {prefix.of:,} of {before} shares it"
-    far = "" if prefix.half_km is None else f", half of them within {prefix.half_km:.1f} km"
-    silent = "" if prefix.said else "; no word or label tells them from the others"
+    far = "" if prefix.half_km is None else f", half of the others within {prefix.half_km:.1f} km"
+    silent = "" if prefix.said or prefix.items == prefix.of else "; no word or label tells them from the rest"
     return f"{prefix.items:,} of the {prefix.of:,} items of {before} share it{far}{silent}"
 
 
 def _said(prefix: Prefix) -> Table:
     table = _table("says", "", right=("here", "elsewhere", "z"))
     for one in prefix.said:
-        table.add_row(one.field, Text(one.value), f"{one.inside:.0%}", f"{one.outside:.0%}", f"{one.z:.1f}")
+        table.add_row(one.field, Text(one.value), _share(one.inside), _share(one.outside), f"{one.z:.1f}")
     return table
 
 
+def _share(share: float) -> str:
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
 def _siblings(prefix: Prefix) -> Table:
-    table = _table("siblings", "", "", right=("km", "similarity"))
+    located = prefix.half_km is not None
+    table = _table("siblings", "", "", right=(*["km"] * located, "similarity"))
     for one in prefix.siblings:
-        km = "" if one.km is None else f"{one.km:.2f}"
-        table.add_row(*_texts(one.item, "item_id", "name", "category_1"), km, f"{one.similarity:.2f}")
+        texts = [Text(str(one.item[name] or "")) for name in ("item_id", "name", "category_1")]
+        table.add_row(*texts, *[f"{one.km:.2f}"] * located, f"{one.similarity:.2f}")
     return table
 
 
@@ -120,7 +127,3 @@ def _table(*left: str, right: Sequence[str]) -> Table:
     for name in right:
         table.add_column(name, justify="right")
     return table
-
-
-def _texts(item: dict[str, Any], *names: str) -> list[Text]:
-    return [Text(str(item[name] or "")) for name in names]

@@ -115,11 +115,15 @@ def explain_command(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """What an item's SID says: for each of its prefixes who shares it, who is nearest, and what they have in common.
+    """What an item's SID says: for each of its prefixes who shares it, what they have in common, and who is nearest.
 
-    Words and labels are those that tell the items of a prefix from the others of the prefix before (at level 1 from the
-    rest of the catalogue), with the share of either that has them; z is the log-odds ratio in standard errors. An id
-    that there is not is searched for among ids and names.
+    says: what tells its items from the others of the prefix before (level 1: of the catalogue); share here, elsewhere.
+
+    z: the log-odds ratio of the two in standard errors, under a prior; what chance would bring is left out.
+
+    siblings: the nearest that share the prefix and no longer one; without coordinates, the most alike.
+
+    An id that there is not is looked for among ids and names.
 
     Example: lgsid explain t00000-000037 --out runs/demo
     """

@@ -35,7 +35,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Sibling:
-    """An item that shares this prefix, and no longer one: its fields, kilometres, and cosine of the embeddings."""
+    """An item that shares this prefix and no longer one: its fields, its distance, and the cosine of the embeddings."""
 
     item: dict[str, Any]
     km: float | None
@@ -48,7 +48,7 @@ class Prefix:
 
     Attributes:
         items: how many share it. of: how many share the one before; at level 1, the items of the catalogue.
-        half_km: half of its items lie within so many km of the item; None without coordinates.
+        half_km: half of the others lie within so many km of the item; None without coordinates, or others.
         said: what tells its items from the others of the prefix before, at level 1 of the catalogue.
     """
 
@@ -106,7 +106,8 @@ def _explained(
             Sibling(near.slice(rows[place], 1).to_pylist()[0], None if km is None else float(km[place]), alike[place])
             for place in chosen[length - 1].tolist()
         ]
-        half = None if km is None else float(np.median(km[members]))
+        others = np.flatnonzero(members)[np.flatnonzero(members) != me]
+        half = float(np.median(km[others])) if km is not None and len(others) else None
         prefixes.append(Prefix(held, of, half, _said(found.names, inside, around, total, held, of), siblings))
         of, around, total = held, inside, int(inside.sum())
     return Explanation(subject, near.slice(rows[me], 1).to_pylist()[0], prefixes)
@@ -118,8 +119,9 @@ def _said(names: pa.Array, inside: Int64, around: Int64, total: int, held: int, 
         return []
     said = []
     for place, z in zip(*telling(inside, around, total), strict=True):
-        shares = (inside[place] / held, (around[place] - inside[place]) / (of - held))
-        said.append(Said(*spelled(names[int(place)].as_py()), *map(float, shares), float(z)))
+        outside = (around[place] - inside[place]) / (of - held)
+        field, value = spelled(names[int(place)].as_py())
+        said.append(Said(field, value, float(inside[place] / held), float(outside), float(z)))
     return said[:SAID]
 
 

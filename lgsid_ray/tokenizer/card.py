@@ -100,7 +100,7 @@ def _made_from(settings: TokenizerBase, tokenizer: Tokenizer, made: Row) -> str:
 
 
 def _settings(settings: TokenizerBase) -> str:
-    here, default = (dict(_flat(section.identity())) for section in (settings, type(settings)()))
+    here, default = (dict(_flat(section.identity())) for section in (settings, type(settings).model_validate({})))
     rows = [(name, str(value), str(default[name])) for name, value in here.items() if value != default[name]]
     if not rows:
         return f"All as they are by default for {settings.kind}."
