@@ -113,10 +113,10 @@ def _share(share: float) -> str:
 
 def _siblings(prefix: Prefix) -> Table:
     located = prefix.half_km is not None
-    table = _table("siblings", "", "", right=(*["km"] * located, "similarity"))
+    table = _table("siblings", "", "", right=["km", "similarity"] if located else ["similarity"])
     for one in prefix.siblings:
         texts = [Text(str(one.item[name] or "")) for name in ("item_id", "name", "category_1")]
-        table.add_row(*texts, *[f"{one.km:.2f}"] * located, f"{one.similarity:.2f}")
+        table.add_row(*texts, *([] if one.km is None else [f"{one.km:.2f}"]), f"{one.similarity:.2f}")
     return table
 
 
