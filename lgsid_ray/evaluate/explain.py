@@ -118,7 +118,7 @@ def _said(names: pa.Array, inside: Int64, around: Int64, total: int, held: int, 
     if held == of:
         return []
     said = []
-    for place, z in zip(*telling(inside, around, total), strict=True):
+    for place, z in zip(*telling(inside, around, of, total), strict=True):
         outside = (around[place] - inside[place]) / (of - held)
         field, value = spelled(names[int(place)].as_py())
         said.append(Said(field, value, float(inside[place] / held), float(outside), float(z)))

@@ -18,6 +18,8 @@ COLUMNS = ("name", "brand", "category_1", "category_2", *LEVELS)
 BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
 LEAST = 2
 """What one item has alone is no trait of a group."""
+ONE_IN_TWENTY = 1.645
+"""Standard errors beyond which one normal deviate of twenty lies."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,20 @@ def log_odds(inside: Int64, around: Int64, held: int, total: int) -> Float64:
     return np.asarray((odds[0] - odds[1]) / np.sqrt(1 / seen[0] + 1 / seen[1]))
 
 
-def telling(inside: Int64, around: Int64, total: int) -> tuple[Int64, Float64]:
+def telling(inside: Int64, around: Int64, of: int, total: int) -> tuple[Int64, Float64]:
     """The traits that tell a group from the others around it, most telling first, and their z.
 
-    Of V traits that two of its items have, those beyond √(2 ln V) standard errors, which is where the largest of V
-    normal deviates lies: a large group drawn at random has hardly any, one of a few items about one.
+    Of V traits that some two items of the group have, and not all around it, those beyond √(2 ln V) standard errors,
+    which is where the largest of V normal deviates lies, and beyond one in twenty. So a large group that is drawn at
+    random has hardly any, and one of a few items has one on average.
 
     Args:
-        inside, around: (traits,) as above, all traits of the group among them. total: see `log_odds`.
+        inside, around: (traits,) as above, all traits of the group among them. of: items around. total: their traits.
     """
-    shared = np.flatnonzero(inside >= LEAST)
+    shared = np.flatnonzero((inside >= LEAST) & (around < of))
     z = log_odds(inside[shared], around[shared], int(inside.sum()), total)
     order = np.argsort(-z, kind="stable")
-    best = order[z[order] >= np.sqrt(2 * np.log(max(len(shared), 2)))]
+    best = order[z[order] >= max(ONE_IN_TWENTY, np.sqrt(2 * np.log(max(len(shared), 1))))]
     return shared[best], z[best]
 
 

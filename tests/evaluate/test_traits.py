@@ -98,18 +98,27 @@ def test_what_was_planted_is_told_and_chance_is_not() -> None:
     rows = [{"name": " ".join(f"w{word}" for word in row)} for row in words]
     plain = traits(table(rows))
     around = np.bincount(plain.trait)
-    told = [len(telling(plain.among(rng.permutation(2000)[:60]), around, int(around.sum()))[0]) for _ in range(40)]
+    told = [
+        len(telling(plain.among(rng.permutation(2000)[:60]), around, 2000, int(around.sum()))[0]) for _ in range(40)
+    ]
     assert np.mean(told) < 1
     for row in group[:20]:
         rows[row] = {"name": rows[row]["name"] + " planted"}
     found = traits(table(rows))
     around = np.bincount(found.trait)
-    places, z = telling(found.among(group), around, int(around.sum()))
+    places, z = telling(found.among(group), around, 2000, int(around.sum()))
     assert spelled(found.names[int(places[0])].as_py()) == ("name", "planted")
     assert (np.diff(z) <= 0).all()
 
 
 def test_what_one_item_has_alone_is_not_said() -> None:
-    assert len(telling(np.array([1, 1, 1]), np.array([1, 1, 40]), 1000)[0]) == 0
-    places, _ = telling(np.array([5, 1, 2]), np.array([5, 1, 800]), 4000)
+    assert len(telling(np.array([1, 1, 1]), np.array([1, 1, 40]), 100, 1000)[0]) == 0
+    places, _ = telling(np.array([5, 1, 2]), np.array([5, 1, 40]), 60, 200)
+    assert places.tolist() == [0]
+
+
+def test_what_all_have_is_neither_said_nor_counted() -> None:
+    # Four yogas among eleven places of one town: the town has no say in what the largest of chance would be.
+    town = [4] * 40
+    places, _ = telling(np.array([4, *town]), np.array([4, *[11] * 40]), 11, 4 + 11 * 40 + 60)
     assert places.tolist() == [0]
