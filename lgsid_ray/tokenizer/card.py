@@ -44,7 +44,7 @@ def write_card(
             _made_from(settings, tokenizer, made),
             f"## Settings\n\n{_settings(settings)}",
             f"## Codebooks\n\n{_codebooks(settings.sizes, tokens, metrics['levels'])}",
-            f"## SIDs\n\n{_sids(metrics)}",
+            f"## SIDs\n\n{_sids(settings.sizes, tokens, metrics)}",
             f"## Map of level 1\n\n{_map(rows)}",
             _widest(rows, tokenizer.levels[0].space) if found.places else _fullest(items, settings.sizes, tokens),
         ]
@@ -83,15 +83,15 @@ def _embeddings(vectors: StageDir, dimension: int) -> dict[str, Any]:
 
 def _made_from(settings: TokenizerBase, tokenizer: Tokenizer, made: Row) -> str:
     splits = dict(made["splits"])
-    train, held = splits.pop("train", 0), sum(made["splits"].values())
-    others = "".join(f", {count:,} {name}" for name, count in sorted(splits.items()))
+    train, count = splits.pop("train", 0), sum(made["splits"].values())
+    others = "".join(f", {part:,} {name}" for name, part in sorted(splits.items()))
     weights = f", weights {made['weights']}" if made["weights"] else ""
     told = {
         "kind": f"{settings.kind}, {len(settings.sizes)} levels of {' × '.join(map(str, settings.sizes))} codes",
         "level 1 compares": tokenizer.levels[0].space,
         "last level": settings.last_level,
         "seed": str(made["seed"]),
-        "catalogue": f"{held:,} items: {train:,} train (fitted to these alone){others}",
+        "catalogue": f"{count:,} items: {train:,} train (fitted to these alone){others}",
         "embeddings": f"{made['embeddings']} ({made['stage']}), {made['dimension']} dimensions",
         "model": f"{made['model']}{weights}",
         "prompt": f"`{made['prompt']}` (digest {made['prompt_digest']})",
@@ -123,13 +123,15 @@ def _codebooks(sizes: Sequence[int], tokens: Int32, levels: Sequence[Row]) -> st
     )
 
 
-def _sids(metrics: Row) -> str:
+def _sids(sizes: Sequence[int], tokens: Int32, metrics: Row) -> str:
     if metrics["distinct_sids"] == metrics["items"]:
         return f"{metrics['items']:,} items, each with a SID of its own."
+    first, counts = prefix_counts(tokens, sizes)
+    largest = sid_text(tokens[first[counts.argmax()]].tolist())
     return (
         f"{metrics['distinct_sids']:,} SIDs for {metrics['items']:,} items: {metrics['collision_rate']:.1%} of the "
         f"items share theirs, and {metrics['sid_collision_rate']:.1%}\n"
-        f"of the SIDs are shared. The largest has {metrics['max_items_per_sid']:,} items."
+        f"of the SIDs are shared. The largest, `{largest}`, has {counts.max():,} items."
     )
 
 

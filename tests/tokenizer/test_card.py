@@ -76,6 +76,7 @@ def test_codebooks_level_by_level(tmp_path: Path) -> None:
     share = np.unique(TOKENS, axis=0, return_counts=True)[1] / COUNT
     assert second[-1] == f"{-(share * np.log2(share)).sum():.2f}"
     assert "12 SIDs for 30 items: 100.0% of the items share theirs" in text
+    assert "The largest, `<a_0><b_0>`, has 3 items." in text
 
 
 def test_the_map_of_level_1_and_its_widest_codes(tmp_path: Path) -> None:
