@@ -1,4 +1,4 @@
-"""Commands that come before a run, and those that only look: `init`, `check`, `status`, `config show`, `schema`."""
+"""Commands before a run, and those that only look: `init`, `check`, `status`, `explain`, `config show`, `schema`."""
 
 import json
 from typing import Annotated
@@ -7,10 +7,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lgsid_ray.cli.options import Config, Debug, Out, Set, configure, console, reported, tell
-from lgsid_ray.config import parse, to_yaml
+from lgsid_ray.cli.options import Config, Debug, Out, Set, configure, console, latest, reported, tell
+from lgsid_ray.config import to_yaml
 from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_POINT, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED, TableSource
-from lgsid_ray.errors import InputError, StorageError
+from lgsid_ray.errors import InputError
 
 INPUT = {
     "item_id": "text or a whole number",
@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command("init")(init_command)
     app.command("check")(check_command)
     app.command("status")(status_command)
+    app.command("explain")(explain_command)
     app.command("schema")(schema_command)
     app.add_typer(config_app, name="config")
 
@@ -80,24 +81,16 @@ def status_command(out: Out = "runs/run", debug: Debug = False) -> None:
 
     Example: lgsid status --out runs/mine
     """
-    from lgsid_ray.execution.run import Run
-    from lgsid_ray.execution.storage import StageDir, resolve
     from lgsid_ray.pipeline import standing
 
-    home = StageDir(resolve(out))
-    where = home.path("config.json")
-    if not home.exists("config.json"):
-        raise StorageError(f"{home.root} is not a run directory: it has no config.json")
-    try:
-        tree = json.loads(home.read("config.json"))
-    except ValueError as error:
-        raise StorageError(f"{where} is corrupt ({error}); give the command of the run again, it writes it") from None
-    run = Run(out, parse(tree, where))
+    run = latest(out)
+    home = run.home
     try:
         found = standing(run)
     except InputError as error:
         raise InputError(
-            f"{error}. Of URLs {where} keeps neither user nor query: give the command of the run again, it tells all"
+            f"{error}. Of URLs {home.path('config.json')} keeps neither user nor query: give the command of the run "
+            "again, it tells all"
         ) from None
     table = Table("stage", "state", "seconds", "peak GiB", title=home.root)
     table.add_column("folder", overflow="fold")  # to be copied: never cut
@@ -108,6 +101,35 @@ def status_command(out: Out = "runs/run", debug: Debug = False) -> None:
         peak = f"{done.peak_memory_mb / 1024:.2f}" if done else ""
         table.add_row(stage.name, state, seconds, peak, folder)
     console.print(table)
+
+
+@reported
+def explain_command(
+    items: Annotated[list[str], typer.Argument(help="item_id of one item or several, as in your catalogue.")],
+    out: Out = "runs/run",
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Where a run directory holds several: NAME, or NAME/FINGERPRINT; default: that of the latest run."
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """What an item's SID says: for each of its prefixes who shares it, what they have in common, and who is nearest.
+
+    says: what tells its items from the others of the prefix before (level 1: of the catalogue); share here, elsewhere.
+
+    z: the log-odds ratio of the two in standard errors, under a prior; what chance would bring is left out.
+
+    siblings: the nearest that share the prefix and no longer one; without coordinates, the most alike.
+
+    An id that there is not is looked for among ids and names.
+
+    Example: lgsid explain t00000-000037 --out runs/demo
+    """
+    from lgsid_ray.cli.explain import explain_items
+
+    explain_items(items, out, tokenizer)
 
 
 @config_app.command("show")

@@ -1,18 +1,23 @@
 """What the commands share: options, the terminal, and how an error becomes a message and an exit code."""
 
 import functools
+import json
 import signal
 import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from lgsid_ray.config import RunConfig, load
+from lgsid_ray.config import RunConfig, load, parse
+from lgsid_ray.errors import StorageError
+
+if TYPE_CHECKING:
+    from lgsid_ray.execution.run import Run
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -112,3 +117,23 @@ def all_of(overrides: list[str] | None, address: str | None) -> list[str]:
 def configure(config: str | None, overrides: list[str] | None, address: str | None = None) -> RunConfig:
     """The resolved configuration of a command line."""
     return load(config, all_of(overrides, address))
+
+
+def latest(out: str) -> "Run":
+    """A run directory with the configuration of its latest run.
+
+    Raises:
+        StorageError: it is none, or its config.json is corrupt.
+    """
+    from lgsid_ray.execution.run import Run
+    from lgsid_ray.execution.storage import StageDir, resolve
+
+    home = StageDir(resolve(out))
+    where = home.path("config.json")
+    if not home.exists("config.json"):
+        raise StorageError(f"{home.root} is not a run directory: it has no config.json; name one with --out")
+    try:
+        tree = json.loads(home.read("config.json"))
+    except ValueError as error:
+        raise StorageError(f"{where} is corrupt ({error}); give the command of the run again, it writes it") from None
+    return Run(out, parse(tree, where))

@@ -6,7 +6,7 @@ import numpy as np
 
 from lgsid_ray.arrays import Float64, Int64
 from lgsid_ray.artifacts.labels import LEVELS
-from lgsid_ray.geo.distance import chord_to_km
+from lgsid_ray.geo.spread import centres, distances_km, group_medians, point_sums
 
 
 def sid_geography(tokens: Int64, labels: Int64, xyz: Float64 | None) -> list[dict[str, Any]]:
@@ -44,8 +44,8 @@ def _clusters(group: Int64, labels: Int64, xyz: Float64 | None) -> dict[str, Any
             row |= dict.fromkeys((f"one_{name}", f"items_one_{name}", f"majority_{name}"))
             lacking.append(name)
     if xyz is not None:
-        distances = distances_km(group, xyz)
-        row["radius_km"] = float(np.median(_medians(group, distances, sizes)))
+        distances = distances_km(group, xyz, centres(point_sums(group, xyz, len(sizes))))
+        row["radius_km"] = float(np.median(group_medians(group, distances, len(sizes))))
         row["radius_km_items"] = float(np.median(distances))
     else:
         row |= {"radius_km": None, "radius_km_items": None}
@@ -62,22 +62,9 @@ def _shares(name: str, most: Int64, sizes: Int64) -> dict[str, float]:
     }
 
 
-def distances_km(group: Int64, xyz: Float64) -> Float64:
-    """(n,) great-circle distance of each item to the spherical centroid of its cluster."""
-    sums = np.stack([np.bincount(group, weights=xyz[:, axis]) for axis in range(3)], axis=1)
-    centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    return np.asarray(chord_to_km(np.linalg.norm(xyz - centres[group], axis=1)))
-
-
 def _majority(group: Int64, label: Int64, count: int) -> Int64:
     known = label >= 0
     pairs, sizes = np.unique(np.stack([group[known], label[known]]), axis=1, return_counts=True)
     most = np.zeros(count, dtype=np.int64)
     np.maximum.at(most, pairs[0], sizes)
     return most
-
-
-def _medians(group: Int64, values: Float64, sizes: Int64) -> Float64:
-    ordered = values[np.lexsort((values, group))]
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return np.asarray((ordered[starts + (sizes - 1) // 2] + ordered[starts + sizes // 2]) / 2)

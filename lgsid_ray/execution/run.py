@@ -177,13 +177,17 @@ class Run:
 
     def _last(self, stage_name: str) -> Manifest | None:
         """The manifest of the stage's latest result under any configuration."""
-        folder = self.home.child(stage_name)
-        results = [folder.child(name) for name in sorted(folder.members(""))]
-        found = []
-        for result in results:
-            with suppress(StorageError):  # of another version of this package, or torn: not what was asked for
-                found += [_read(result)] if result.exists(MANIFEST) else []
-        return max(found, key=lambda manifest: manifest.finished, default=None)
+        return max(results(self.home, stage_name), key=lambda manifest: manifest.finished, default=None)
+
+
+def results(home: StageDir, stage_name: str) -> list[Manifest]:
+    """The manifests of a stage's finished results in a run directory, under any configuration, by fingerprint."""
+    folder = home.child(stage_name)
+    found = []
+    for result in (folder.child(name) for name in sorted(folder.members(""))):
+        with suppress(StorageError):  # of another version of this package, or torn: not what was asked for
+            found += [_read(result)] if result.exists(MANIFEST) else []
+    return found
 
 
 def _read(out: StageDir) -> Manifest:

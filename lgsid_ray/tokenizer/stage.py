@@ -13,6 +13,7 @@ from lgsid_ray.config import RunConfig
 from lgsid_ray.errors import ConfigError, GateError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.tokenizer.card import write_card
 from lgsid_ray.tokenizer.codec import sid_text
 from lgsid_ray.tokenizer.collisions import collision_ranks, inverse_parts, sid_codes, sid_order
 from lgsid_ray.tokenizer.encoding import ENCODING, encode_all
@@ -30,10 +31,11 @@ INVERSE_ROWS = 500_000
 def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """SIDs for every item: `sids.parquet`, `inverse.parquet`, `tokenizer.safetensors`, `metrics.json`, `history.json`.
 
-    The tokenizer is fitted to the training items and gives tokens to all. To use every item of a catalogue, hold none
-    out (catalogue.split). A stage that was cut short goes on with the tokenizer and the tokens that it has left. The
-    driver holds the tokenizer and, to rank collisions and to turn the table around, the items' tokens, keys and
-    popularity (some 100 bytes an item).
+    Beside them `card.md` tells what the tokenizer was made from and how good it is, `card.json` the rest of it for
+    programs. The tokenizer is fitted to the training items and gives tokens to all. To use every item of a catalogue,
+    hold none out (catalogue.split). A stage that was cut short goes on with the tokenizer and the tokens that it has
+    left. The driver holds the tokenizer and, to rank collisions and to turn the table around, the items' tokens, keys
+    and popularity (some 100 bytes an item).
 
     Raises:
         ConfigError: more clusters than training items. GateError: a codebook has collapsed.
@@ -52,6 +54,7 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     for number, part in enumerate(inverse_parts(tokens, codes, order, item_id, INVERSE_ROWS)):
         Inverse(out).write(part, f"part-{number:05d}.parquet")
     out.write_json("metrics.json", metrics)
+    write_card(config, inputs, out, tokenizer, tokens, metrics)
     return {
         **{key: value for key, value in metrics.items() if key != "levels"},
         "perplexity": [round(level["perplexity"], 2) for level in metrics["levels"]],

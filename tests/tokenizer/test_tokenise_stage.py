@@ -69,6 +69,9 @@ def world(folder: Path, table: pa.Table, rows: np.ndarray) -> dict[str, StageDir
         keys = table.select(["item_index", "item_id"]).slice(start, 450)
         piece = keys.append_column("embedding", column(rows[start : start + 450]))
         Embeddings(embedded).write(piece, f"part-{part:05d}.parquet")
+    embedded.write_json("manifest.json", {"stage": "embed_aligned", "fingerprint": "0123456789abcdef"})
+    prompt = {"content": ["{name}"], "location": ["city {city}"], "separator": ", "}
+    embedded.write_json("encoder.json", {"kind": "hf", "model": "minilm", "weights": "5eed", "prompt": prompt})
     return {"catalogue": catalogue, "vectors": embedded}
 
 
@@ -106,6 +109,8 @@ def test_every_item_has_a_sid_and_the_inverse_is_the_inverse(inputs: dict[str, S
     assert [row["tokens"] for row in inverse] == sorted(row["tokens"] for row in inverse)
     assert facts["distinct_sids"] == len(expected)
     assert facts["level_1"] == "features"
+    assert out.read("card.md").decode().startswith("# Tokenizer hgit\n")
+    assert sum(row["items"] for row in out.read_json("card.json")["level_1"]) == 2000
     metrics = out.read_json("metrics.json")
     first = np.bincount([row["tokens"][0] for row in sids], minlength=16) / 2000
     entropy = -sum(p * np.log(p) for p in first if p)

@@ -1,0 +1,187 @@
+"""The card of a tokenizer: what it was fitted on, how good its codebooks are, what its first level looks like.
+
+`card.md` is to be read; `card.json` holds what stands in no other file: where the embeddings come from, and all codes
+of level 1, of which the card shows the largest.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lgsid_ray.arrays import Int32
+from lgsid_ray.artifacts import Items
+from lgsid_ray.config import RunConfig
+from lgsid_ray.config.tokenizer import TokenizerBase
+from lgsid_ray.execution.stage import Inputs
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.tokenizer.codec import sid_text
+from lgsid_ray.tokenizer.markdown import one_line, table
+from lgsid_ray.tokenizer.survey import Survey, bits, prefix_counts, survey
+from lgsid_ray.tokenizer.tokenizer import Tokenizer
+
+MAPPED, WORST = 64, 10
+"""Codes of level 1 that the card shows: the largest, and the worst."""
+
+Row = Mapping[str, Any]
+
+
+def write_card(
+    config: RunConfig, inputs: Inputs, out: StageDir, tokenizer: Tokenizer, tokens: Int32, metrics: Mapping[str, Any]
+) -> None:
+    """Write `card.md` and `card.json` of a tokenizer that gave all items (n, L) tokens with these metrics."""
+    settings = config.tokenizer
+    items = Items(inputs["catalogue"])
+    found = survey(items, tokens[:, 0], settings.sizes[0])
+    made = {"seed": config.seed, "splits": found.splits, **_embeddings(inputs["vectors"], tokenizer.dimension)}
+    rows = code_rows(found)
+    out.write_json("card.json", {"made_from": made, "level_1": rows})
+    text = "\n\n".join(
+        [
+            f"# Tokenizer {settings.label}",
+            _made_from(settings, tokenizer, made),
+            f"## Settings\n\n{_settings(settings)}",
+            f"## Codebooks\n\n{_codebooks(settings.sizes, tokens, metrics['levels'])}",
+            f"## SIDs\n\n{_sids(settings.sizes, tokens, metrics)}",
+            f"## Map of level 1\n\n{_map(rows)}",
+            _widest(rows, tokenizer.levels[0].space) if found.places else _fullest(items, settings.sizes, tokens),
+        ]
+    )
+    with out.write("card.md") as file:
+        file.write(f"{text}\n".encode())
+
+
+def code_rows(found: Survey) -> list[dict[str, Any]]:
+    """A row for each code, with the columns that the catalogue has; None where the code has no items."""
+    rows: list[dict[str, Any]] = [{"code": code, "items": held} for code, held in enumerate(found.items.tolist())]
+    if found.places is not None:
+        columns = {name: getattr(found.places, name).tolist() for name in ("lat", "lon", "radius_km")}
+        for row in rows:
+            row |= {name: values[row["code"]] if row["items"] else None for name, values in columns.items()}
+    for name, commonest in found.commonest.items():
+        for row, value, share in zip(rows, commonest.value, commonest.share.tolist(), strict=True):
+            row |= {name: value, f"{name}_share": share}
+    return rows
+
+
+def _embeddings(vectors: StageDir, dimension: int) -> dict[str, Any]:
+    """Whose embeddings the tokenizer reads: stage, model and a digest of the prompt."""
+    stage, encoder = vectors.read_json("manifest.json"), vectors.read_json("encoder.json")
+    prompt = encoder["prompt"]
+    return {
+        "embeddings": "aligned" if stage["stage"] == "embed_aligned" else "origin",
+        "stage": f"{stage['stage']}/{stage['fingerprint']}",
+        "dimension": dimension,
+        "model": encoder["model"] if encoder["kind"] == "hf" else encoder["kind"],
+        "weights": encoder.get("weights"),
+        "prompt_digest": hashlib.sha256(json.dumps(prompt, sort_keys=True).encode()).hexdigest()[:12],
+        "prompt": prompt["separator"].join([*prompt["content"], *prompt["location"]]),
+    }
+
+
+def _made_from(settings: TokenizerBase, tokenizer: Tokenizer, made: Row) -> str:
+    splits = dict(made["splits"])
+    train, count = splits.pop("train", 0), sum(made["splits"].values())
+    others = "".join(f", {part:,} {name}" for name, part in sorted(splits.items()))
+    weights = f", weights {made['weights']}" if made["weights"] else ""
+    told = {
+        "kind": f"{settings.kind}, {len(settings.sizes)} levels of {' × '.join(map(str, settings.sizes))} codes",
+        "level 1 compares": tokenizer.levels[0].space,
+        "last level": settings.last_level,
+        "seed": str(made["seed"]),
+        "catalogue": f"{count:,} items: {train:,} train (fitted to these alone){others}",
+        "embeddings": f"{made['embeddings']} ({made['stage']}), {made['dimension']} dimensions",
+        "model": f"{made['model']}{weights}",
+        "prompt": f"`{made['prompt']}` (digest {made['prompt_digest']})",
+    }
+    return "\n".join(f"- {what}: {one_line(text)}" for what, text in told.items())
+
+
+def _settings(settings: TokenizerBase) -> str:
+    here, default = (dict(_flat(section.identity())) for section in (settings, type(settings).model_validate({})))
+    rows = [(name, str(value), str(default[name])) for name, value in here.items() if value != default[name]]
+    if not rows:
+        return f"All as they are by default for {settings.kind}."
+    return f"{table(['setting', 'here', 'by default'], rows)}\n\nAll others are as they are by default."
+
+
+def _codebooks(sizes: Sequence[int], tokens: Int32, levels: Sequence[Row]) -> str:
+    rows = []
+    for row in levels:
+        place, used = row["level"], round(row["usage"] * row["size"])
+        told = bits(prefix_counts(tokens[:, :place], sizes[:place])[1])
+        figures = (f"{row['perplexity']:.1f}", f"{row['kl']:.3f}", f"{row['relative_error']:.3f}", f"{told:.2f}")
+        rows.append((str(place), str(row["size"]), f"{row['usage']:.1%}", str(row["size"] - used), *figures))
+    head = ["level", "size", "in use", "dead codes", "perplexity", "KL", "error left", "bits"]
+    return (
+        f"{table(head, rows)}\n\n"
+        "Perplexity is how many codes the level's usage is worth, KL (nats) how far it is from even. Error left is\n"
+        "what the prefix up to here leaves of the embeddings' variance. Bits is the entropy of that prefix: to tell\n"
+        f"each item from all others takes log2({len(tokens):,}) = {np.log2(len(tokens)):.2f}."
+    )
+
+
+def _sids(sizes: Sequence[int], tokens: Int32, metrics: Row) -> str:
+    if metrics["distinct_sids"] == metrics["items"]:
+        return f"{metrics['items']:,} items, each with a SID of its own."
+    first, counts = prefix_counts(tokens, sizes)
+    largest = sid_text(tokens[first[counts.argmax()]].tolist())
+    return (
+        f"{metrics['distinct_sids']:,} SIDs for {metrics['items']:,} items: {metrics['collision_rate']:.1%} of the "
+        f"items share theirs, and {metrics['sid_collision_rate']:.1%}\n"
+        f"of the SIDs are shared. The largest, `{largest}`, has {counts.max():,} items."
+    )
+
+
+def _map(rows: Sequence[Row]) -> str:
+    used = [row for row in rows if row["items"]]
+    shown = sorted(used, key=lambda row: (-row["items"], row["code"]))[:MAPPED]
+    which = "All codes in use" if len(shown) == len(used) else f"The {len(shown)} largest of {len(used):,} codes in use"
+    told = "centre and median distance from it, " if "radius_km" in rows[0] else ""
+    return f"{which}: items, {told}what most of them bear and its share.\n\n{_codes(shown)}"
+
+
+def _widest(rows: Sequence[Row], space: str) -> str:
+    used = [row for row in rows if row["items"]]
+    shown = sorted(used, key=lambda row: (-row["radius_km"], row["code"]))[:WORST]
+    meant = "" if space == "features" else "\nLevel 1 goes by content here, so some are meant to be wide."
+    why = f"Worst are the codes whose items lie farthest from their centre (median).{meant}"
+    return f"## The {len(shown)} widest codes of level 1\n\n{why}\n\n{_codes(shown)}"
+
+
+def _fullest(items: Items, sizes: Sequence[int], tokens: Int32) -> str:
+    """The SIDs with most items: what is worst where nothing lies anywhere."""
+    first, counts = prefix_counts(tokens, sizes)
+    most = np.lexsort((first, -counts))[:WORST]
+    names = items.rows(first[most], ["name"]).column("name").to_pylist()
+    sids = [f"`{sid_text(row)}`" for row in tokens[first[most]].tolist()]
+    rows = list(zip(sids, (f"{count:,}" for count in counts[most]), names, strict=True))
+    return (
+        f"## The {len(rows)} fullest SIDs\n\nWorst are the SIDs with most items, since none has coordinates.\n\n"
+        f"{table(['SID', 'items', 'for example'], rows)}"
+    )
+
+
+def _codes(rows: Sequence[Row]) -> str:
+    spelled = {
+        "code": lambda value: f"`{sid_text([value])}`",
+        "items": "{:,}".format,
+        "lat": "{:.3f}".format,
+        "lon": "{:.3f}".format,
+        "radius_km": "{:.1f}".format,
+        "city_share": "{:.0%}".format,
+        "category_share": "{:.0%}".format,
+    }
+    names = list(rows[0])
+    head = ["share" if name.endswith("_share") else name.replace("_", " ") for name in names]
+    return table(head, [["–" if row[n] is None else spelled.get(n, str)(row[n]) for n in names] for row in rows])
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
