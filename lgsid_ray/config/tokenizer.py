@@ -79,7 +79,7 @@ class HgitConfig(TokenizerBase):
 
     kind: Literal["hgit"] = "hgit"
     first_level: Literal["features", "embeddings"] = "features"
-    """What level 1 clusters: composite features, unless no item has a place; or content alone, to tell what they add."""
+    """What level 1 clusters: composite features, unless no item has a place; or content, to tell what those add."""
     features: FeatureConfig = Field(default_factory=FeatureConfig)
     regulariser: float = Field(default=0.5, ge=0)
     """λ_reg of Eq 16, relative to the mean squared residual after level 1."""

@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts import Interactions, Inverse, Sids
-from lgsid_ray.artifacts.items import trains
 from lgsid_ray.artifacts.table import lists
 from lgsid_ray.config import RunConfig
 from lgsid_ray.errors import ConfigError, GateError
@@ -22,6 +21,7 @@ from lgsid_ray.tokenizer.pool import Pool
 from lgsid_ray.tokenizer.registry import FITS, TRAINED
 from lgsid_ray.tokenizer.spans import Span, spans
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
+from lgsid_ray.tokenizer.training import training_items
 
 SPAN_ROWS = 65_536
 """Items of a shard, and of a batch that is encoded: the unit of resuming."""
@@ -71,14 +71,14 @@ def _fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
     if out.exists(FILE):
         return Tokenizer.load(out)
     out.remove(ENCODING)
-    trained = sum(int(trains(span.read_items(["split"])).sum()) for span in work)
-    require_items(config, {"item_splits": {"train": trained}})
     settings = config.tokenizer
     if settings.kind in TRAINED:
+        require_items(config, {"item_splits": {"train": training_items(work)}})
         tokenizer, history = TRAINED[settings.kind](work, settings, config.seed, out)
     else:
         pool = Pool(work, settings.kmeans.actors)
         try:
+            require_items(config, {"item_splits": {"train": pool.trained}})
             tokenizer, history = FITS[settings.kind](pool, settings, config.seed)
         finally:
             pool.close()

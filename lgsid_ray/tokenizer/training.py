@@ -36,6 +36,11 @@ def train_rq_vae(work: list[Span], config: RqVaeConfig, seed: int, out: StageDir
     return tokenizer_of(model, config.kind), trained.history
 
 
+def training_items(work: list[Span]) -> int:
+    """How many items the tokenizer is fitted to."""
+    return sum(int(trains(span.read_items(["split"])).sum()) for span in work)
+
+
 def _loop(settings: dict[str, Any]) -> None:
     import ray.train
 
@@ -72,7 +77,7 @@ def _batch(count: int, rows: int, number: int, seed: int) -> Int64:
 
 def _sample(work: list[Span], seed: int) -> Float32:
     """About SAMPLE training rows, by a draw on the item's number alone."""
-    chance = min(1.0, SAMPLE / max(1, sum(int(trains(span.read_items(["split"])).sum()) for span in work)))
+    chance = min(1.0, SAMPLE / training_items(work))
     return np.concatenate([_training_rows(span, chance, seed) for span in work])
 
 

@@ -38,7 +38,7 @@ def written(folder: Path, space: Any = "features", located: bool = True, *overri
     levels = [on_embeddings(rng.standard_normal((size, 6)).astype(np.float32)) for size in SIZES]
     levels[0] = Level(space, levels[0].codebook, levels[0].centres)
     embeddings = rng.standard_normal((COUNT, 6)).astype(np.float32)
-    metrics = tokenizer_metrics(SIZES, TOKENS, Errors.of(levels, embeddings, TOKENS))
+    metrics = tokenizer_metrics(SIZES, TOKENS, Errors.of(Tokenizer("hgit", tuple(levels)), embeddings, TOKENS))
     config = load(None, [f"tokenizer.sizes={SIZES}", *overrides])
     inputs = {"catalogue": catalogue, "vectors": vectors}
     write_card(config, inputs, out, Tokenizer("hgit", tuple(levels)), TOKENS, metrics)
