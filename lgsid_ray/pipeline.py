@@ -189,6 +189,10 @@ def execute(run: "Run", until: str | None = None) -> "dict[str, Manifest]":
         run.log(f"catalogue: {lost} rows are unfit; see {run.directory(catalogue.name).path('quarantine.parquet')}")
     _settle(run, facts)
     stages = [stage for stage in needed(run.config, until) if stage.name not in done]
+    if run.config.tokenizer.sizes == "auto" and any(stage.family == "tokenise" for stage in stages):
+        items, training = sum(facts["item_splits"].values()), facts["item_splits"].get("train", 0)
+        sizes = run.config.tokenizer.sized(items, training).codes
+        run.log(f"tokenizer.sizes: auto is {sizes} for {items} items, {training} of which train")
     for stage in stages:
         if stage.check:
             function_of(stage.check)(run.config, facts)

@@ -1,9 +1,9 @@
 """The tokenizers, a section for each kind: composite features, K-Means pool and residual quantiser (Eq 9-16)."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from lgsid_ray.config.align import TrainerConfig
 from lgsid_ray.config.base import Section, resource, selection
@@ -40,14 +40,25 @@ class KMeansConfig(Section):
     """Price crowded clusters while fitting, so that sizes even out (softly: no size is guaranteed)."""
 
 
+SPARE_BITS = 4
+_Listed = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=8), Tag("list")]
+# By its type, so that of a list with a wrong entry the entry is named, and not also that it is no "auto".
+Sizes = Annotated[
+    _Listed | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda given: "auto" if isinstance(given, str) else "list"),
+]
+
+
 class TokenizerBase(Section):
     """What every tokenizer has."""
 
     kind: str
     name: str | None = selection(None, pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Its name beside others of its kind; None: its kind. `origin` is the arm without SIDs."""
-    sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 32, 32], min_length=1, max_length=8)
-    """Codebook size per level; L is their number."""
+    sizes: Sizes = "auto"
+    """Codebook size per level, L is their number; `auto`: three powers of two for as many `bits`."""
+    bits: int | None = Field(default=None, ge=3, le=36)
+    """How many bits the codes of a SID span where sizes are `auto`; None: 4 more than the items need."""
     embeddings: Literal["auto", "aligned", "origin"] = "auto"
     kmeans: KMeansConfig = Field(default_factory=KMeansConfig)
     min_usage: float = Field(default=0.02, ge=0, le=1)
@@ -63,10 +74,34 @@ class TokenizerBase(Section):
         """What tells it from the other tokenizers of a run."""
         return self.name or self.kind
 
+    @property
+    def codes(self) -> list[int]:
+        """Codes per level, once they are known (see `sized`)."""
+        assert self.sizes != "auto", "sizes are proposed before anything is fitted"
+        return self.sizes
+
+    def sized(self, items: int, training: int) -> Self:
+        """This, with sizes for so many items, of which so many train, in the place of `auto`.
+
+        Bits are shared out evenly, the first levels get what is left over; no codebook is larger than a quarter of
+        the training items. With 4 spare bits there are 16 to 32 codes for an item: some are near to no item, and
+        the last level can tell neighbours apart. 3 000 items get 64/32/32, 2.3 million 512/512/256.
+        """
+        if self.sizes != "auto":
+            return self
+        bits = self.bits or math.ceil(math.log2(max(items, 2))) + SPARE_BITS
+        most = max(training // 4, 1).bit_length() - 1
+        sizes = [2 ** min(bits // 3 + (level < bits % 3), most) for level in range(3)]
+        return self.model_copy(update={"sizes": sizes})
+
     @model_validator(mode="after")
     def _is_usable(self) -> "TokenizerBase":
         if self.name == "origin":
             raise ValueError("name 'origin' is taken: rankers without SIDs go by it")
+        if self.sizes == "auto":
+            return self
+        if self.bits is not None:
+            raise ValueError(f"bits {self.bits} beside sizes {self.sizes}: bits are for sizes 'auto'")
         if self.last_level == "shared" and len(self.sizes) < 2:
             raise ValueError("last_level 'shared' needs two sizes or more: it shares out the codes behind a prefix")
         if math.prod(self.sizes) >= 2**63:

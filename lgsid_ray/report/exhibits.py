@@ -116,11 +116,8 @@ def plane_section(story: Story, seed: int) -> Markup:
 
 def sid_section(story: Story, names: Callable[[Int64], dict[int, str]]) -> Markup:
     """Geography of prefixes, codebooks, usage, and a sample of the tree; `names` looks item names up."""
-    sizes = story.manifests["tokenise"]["config"].get("tokenizer", {}).get("sizes", [])
-    counts = [
-        np.bincount(story.tokens[:, level], minlength=sizes[level] if level < len(sizes) else 0)
-        for level in range(story.tokens.shape[1])
-    ]
+    sizes = story.manifests["tokenise"]["facts"]["sizes"]
+    counts = [np.bincount(column, minlength=size) for column, size in zip(story.tokens.T, sizes, strict=True)]
     return section(
         "sids",
         "Semantic IDs",

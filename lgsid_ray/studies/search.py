@@ -80,7 +80,8 @@ def apply(base: Tree, parameters: dict[str, Any]) -> Tree:
     if "lambda" in parameters:
         assign(tree, "align.lambda", parameters["lambda"])
     if "first_level" in parameters:
-        later = len(parse(base, "the configuration").tokenizer.sizes) - 1
+        sizes = parse(base, "the configuration").tokenizer.sizes
+        later = 2 if sizes == "auto" else len(sizes) - 1
         assign(tree, "tokenizer.sizes", [parameters["first_level"], *[parameters["later_levels"]] * later])
     return tree
 

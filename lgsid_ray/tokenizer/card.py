@@ -32,9 +32,9 @@ def write_card(
     config: RunConfig, inputs: Inputs, out: StageDir, tokenizer: Tokenizer, tokens: Int32, metrics: Mapping[str, Any]
 ) -> None:
     """Write `card.md` and `card.json` of a tokenizer that gave all items (n, L) tokens with these metrics."""
-    settings = config.tokenizer
+    settings, sizes = config.tokenizer, tokenizer.sizes
     items = Items(inputs["catalogue"])
-    found = survey(items, tokens[:, 0], settings.sizes[0])
+    found = survey(items, tokens[:, 0], sizes[0])
     made = {"seed": config.seed, "splits": found.splits, **_embeddings(inputs["vectors"], tokenizer.dimension)}
     rows = code_rows(found)
     out.write_json("card.json", {"made_from": made, "level_1": rows})
@@ -43,10 +43,10 @@ def write_card(
             f"# Tokenizer {settings.label}",
             _made_from(settings, tokenizer, made),
             f"## Settings\n\n{_settings(settings)}",
-            f"## Codebooks\n\n{_codebooks(settings.sizes, tokens, metrics['levels'])}",
-            f"## SIDs\n\n{_sids(settings.sizes, tokens, metrics)}",
+            f"## Codebooks\n\n{_codebooks(sizes, tokens, metrics['levels'])}",
+            f"## SIDs\n\n{_sids(sizes, tokens, metrics)}",
             f"## Map of level 1\n\n{_map(rows)}",
-            _widest(rows, tokenizer.levels[0].space) if found.places else _fullest(items, settings.sizes, tokens),
+            _widest(rows, tokenizer.levels[0].space) if found.places else _fullest(items, sizes, tokens),
         ]
     )
     with out.write("card.md") as file:
@@ -82,12 +82,12 @@ def _embeddings(vectors: StageDir, dimension: int) -> dict[str, Any]:
 
 
 def _made_from(settings: TokenizerBase, tokenizer: Tokenizer, made: Row) -> str:
-    splits = dict(made["splits"])
+    sizes, splits = tokenizer.sizes, dict(made["splits"])
     train, count = splits.pop("train", 0), sum(made["splits"].values())
     others = "".join(f", {part:,} {name}" for name, part in sorted(splits.items()))
     weights = f", weights {made['weights']}" if made["weights"] else ""
     told = {
-        "kind": f"{settings.kind}, {len(settings.sizes)} levels of {' × '.join(map(str, settings.sizes))} codes",
+        "kind": f"{settings.kind}, {len(sizes)} levels of {' × '.join(map(str, sizes))} codes",
         "level 1 compares": tokenizer.levels[0].space,
         "last level": settings.last_level,
         "seed": str(made["seed"]),

@@ -15,5 +15,5 @@ def fit(shards: Shards, config: GeoFusedConfig, seed: int) -> tuple[Tokenizer, H
     transform = Transform(config.features, seed, np.sum(shards.map("moments", config.features, seed)))
     dimension = shards.map("pick", View(), "dimension", seed, 0, 1)[0].shape[1]
     latent = Beside(dimension, config.scale)
-    levels = residual_levels(shards, config.sizes, config.kmeans, seed, View("embeddings", (), transform, latent))
+    levels = residual_levels(shards, config.codes, config.kmeans, seed, View("embeddings", (), transform, latent))
     return Tokenizer(config.kind, levels, transform, latent), []

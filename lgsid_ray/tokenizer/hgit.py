@@ -22,11 +22,11 @@ def fit(shards: Shards, config: HgitConfig, seed: int) -> tuple[Tokenizer, Histo
         by_features = transform.located
     if by_features:
         first = View("features", (), transform)
-        codebook = kmeans(shards, first, config.sizes[0], config.kmeans, seed, "level-1")
+        codebook = kmeans(shards, first, config.codes[0], config.kmeans, seed, "level-1")
         view = View("embeddings", (Level("features", codebook, _means(shards, first, codebook)),), transform)
     else:
-        view = View("embeddings", residual_levels(shards, config.sizes[:1], config.kmeans, seed, View()))
-    levels = residual_levels(shards, config.sizes, config.kmeans, seed, view)
+        view = View("embeddings", residual_levels(shards, config.codes[:1], config.kmeans, seed, View()))
+    levels = residual_levels(shards, config.codes, config.kmeans, seed, view)
     history: History = []
     if len(levels) > 1:
         learnt, history = train_levels(shards, view, [level.centres for level in levels[1:]], config, seed)

@@ -19,11 +19,11 @@ def fit(shards: Shards, config: RandomConfig, seed: int) -> tuple[Tokenizer, His
     parts = shards.map("embedding_sums", View(), np.zeros((1, dimension), np.float32))
     mean = np.sum([sums for sums, _ in parts], axis=0) / np.sum([counts for _, counts in parts])
     levels = []
-    for place, size in enumerate(config.sizes):
-        grid = np.full((size, len(config.sizes)), 0.5, np.float32)  # the other lots make no difference
+    for place, size in enumerate(config.codes):
+        grid = np.full((size, len(config.codes)), 0.5, np.float32)  # the other lots make no difference
         grid[:, place] = (np.arange(size) + 0.5) / size
         centres = np.zeros((size, dimension), np.float32)
         if place == 0:
             centres += mean.astype(np.float32)
         levels.append(Level("features", grid, centres))
-    return Tokenizer(config.kind, tuple(levels), Lots(seed, len(config.sizes))), []
+    return Tokenizer(config.kind, tuple(levels), Lots(seed, len(config.codes))), []

@@ -8,4 +8,4 @@ from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 def fit(shards: Shards, config: ResKMeansConfig, seed: int) -> tuple[Tokenizer, History]:
     """The tokenizer of the shards' embeddings; nothing is learnt by steps, so its history is empty."""
-    return Tokenizer(config.kind, residual_levels(shards, config.sizes, config.kmeans, seed, View())), []
+    return Tokenizer(config.kind, residual_levels(shards, config.codes, config.kmeans, seed, View())), []

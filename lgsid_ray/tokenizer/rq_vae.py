@@ -40,7 +40,7 @@ class RqVae(nn.Module):
         scale = max(float(np.sqrt(np.square(rows - mean, dtype=np.float64).mean())), 1e-12)
         self.register_buffer("mean", torch.from_numpy(mean))
         self.register_buffer("scale", torch.tensor(scale))
-        self.codebooks = nn.ParameterList(nn.Parameter(torch.zeros(size, config.latent)) for size in config.sizes)
+        self.codebooks = nn.ParameterList(nn.Parameter(torch.zeros(size, config.latent)) for size in config.codes)
 
     @torch.no_grad()
     def start(self, rows: Float32, seed: int) -> None:

@@ -9,6 +9,7 @@ from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts import Interactions, Inverse, Sids
 from lgsid_ray.artifacts.table import lists
 from lgsid_ray.config import RunConfig
+from lgsid_ray.config.tokenizer import TokenizerBase
 from lgsid_ray.errors import ConfigError, GateError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
@@ -45,9 +46,9 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     tokenizer = _fitted(config, work, out)
     encoded = encode_all(work, out, settings.kmeans.actors, settings.last_level == "shared")
     item_id, tokens = encoded.item_id, encoded.tokens
-    metrics = tokenizer_metrics([x.size for x in tokenizer.levels], tokens, encoded.errors)
+    metrics = tokenizer_metrics(tokenizer.sizes, tokens, encoded.errors)
     _require_usage(metrics, settings.min_usage)
-    codes = sid_codes(tokens, settings.sizes)
+    codes = sid_codes(tokens, tokenizer.sizes)
     order = sid_order(codes, Interactions(inputs["catalogue"]).popularity(len(tokens)), item_id)
     _write_sids(out, item_id, tokens, collision_ranks(codes, order), settings.disambiguate)
     Inverse(out).remove()
@@ -57,6 +58,7 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     write_card(config, inputs, out, tokenizer, tokens, metrics)
     return {
         **{key: value for key, value in metrics.items() if key != "levels"},
+        "sizes": tokenizer.sizes,
         "perplexity": [round(level["perplexity"], 2) for level in metrics["levels"]],
         "usage": [round(level["usage"], 4) for level in metrics["levels"]],
         "level_1": tokenizer.levels[0].space,
@@ -71,20 +73,26 @@ def _fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
     if out.exists(FILE):
         return Tokenizer.load(out)
     out.remove(ENCODING)
-    settings = config.tokenizer
+    settings: Any = config.tokenizer
     if settings.kind in TRAINED:
-        require_items(config, {"item_splits": {"train": training_items(work)}})
+        settings = _sized(config, work, training_items(work))
         tokenizer, history = TRAINED[settings.kind](work, settings, config.seed, out)
     else:
         pool = Pool(work, settings.kmeans.actors)
         try:
-            require_items(config, {"item_splits": {"train": pool.trained}})
+            settings = _sized(config, work, pool.trained)
             tokenizer, history = FITS[settings.kind](pool, settings, config.seed)
         finally:
             pool.close()
     out.write_json("history.json", history)
     tokenizer.save(out)  # last: what stands beside it is whole
     return tokenizer
+
+
+def _sized(config: RunConfig, work: list[Span], training: int) -> TokenizerBase:
+    """The tokenizer's settings with the sizes for these items."""
+    require_items(config, {"item_splits": {"train": training}})
+    return config.tokenizer.sized(work[-1].stop, training)
 
 
 def _write_sids(out: StageDir, item_id: pa.ChunkedArray, tokens: Int32, ranks: Int32, disambiguate: bool) -> None:
@@ -109,7 +117,7 @@ def require_items(config: RunConfig, facts: Facts) -> None:
         ConfigError: sizes and number are named.
     """
     sizes, items = config.tokenizer.sizes, facts["item_splits"].get("train", 0)
-    if max(sizes) > items:
+    if sizes != "auto" and max(sizes) > items:
         raise ConfigError(
             f"tokenizer.sizes {sizes}: {max(sizes)} clusters for {items} training items; "
             f"choose sizes of at most {items}"

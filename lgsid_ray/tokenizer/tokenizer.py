@@ -40,6 +40,11 @@ class Tokenizer:
     latent: Latent | None = None
 
     @property
+    def sizes(self) -> list[int]:
+        """Codes of each level."""
+        return [level.size for level in self.levels]
+
+    @property
     def dimension(self) -> int:
         """Of the embeddings."""
         return self.latent.dimension if self.latent else self.levels[0].centres.shape[1]

@@ -240,7 +240,7 @@ def test_one_item_alone_goes_as_far_as_one_item_can(tmp_path: Path) -> None:
     assert aligned.exit_code == 3
     assert "lie in 1 known (province, city, district)" in aligned.stderr
     assert "tokenizer.embeddings=origin" in aligned.stderr
-    clusters = run(tmp_path, "run", *PLAIN)
+    clusters = run(tmp_path, "run", *PLAIN, "tokenizer.sizes=[64, 32, 32]")
     assert clusters.exit_code == 2
     assert finished(tmp_path) == {"catalogue"}  # told before the expensive stages, not after them
     assert (
@@ -250,8 +250,9 @@ def test_one_item_alone_goes_as_far_as_one_item_can(tmp_path: Path) -> None:
     assert ranked.exit_code == 3
     assert "set rank.enabled=false" in ranked.stderr
     assert "rank" not in finished(tmp_path)
-    whole = run(tmp_path, "run", *PLAIN, "tokenizer.sizes=[1, 1]")
+    whole = run(tmp_path, "run", *PLAIN)
     assert whole.exit_code == 0, whole.output
+    assert "tokenizer.sizes: auto is [1, 1, 1] for 1 items" in whole.stdout
     assert {"tokenise", "evaluate", "report"} <= finished(tmp_path)
     for output in (aligned, clusters, ranked):
         assert "Traceback" not in output.output

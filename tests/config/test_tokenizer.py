@@ -22,6 +22,24 @@ def test_what_is_printed_reads_back(kind: str, tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.parametrize(
+    ("items", "training", "bits", "sizes"),
+    [
+        (3_000, 2_400, None, [64, 32, 32]),
+        (8_004, 6_400, None, [64, 64, 32]),
+        (2_300_000, 2_000_000, None, [512, 512, 256]),
+        (3_000, 2_400, 12, [16, 16, 16]),
+        (30, 24, None, [4, 4, 4]),  # codebooks of a few rows each would be those rows
+        (3, 2, None, [1, 1, 1]),
+    ],
+)
+def test_sizes_are_proposed_from_the_number_of_items(
+    items: int, training: int, bits: int | None, sizes: list[int]
+) -> None:
+    assert HgitConfig(bits=bits).sized(items, training).codes == sizes
+    assert HgitConfig(sizes=[7, 5]).sized(items, training).codes == [7, 5]
+
+
+@pytest.mark.parametrize(
     ("overrides", "told"),
     [
         (["tokenizer.size=[8]"], r"tokenizer\.size: unknown key; did you mean sizes\?"),
@@ -35,6 +53,8 @@ def test_what_is_printed_reads_back(kind: str, tmp_path_factory: pytest.TempPath
         (["tokenizer.name=v1.2"], r"tokenizer\.name: "),  # a dot parts the keys of a measure
         (["tokenizer.name=origin"], "rankers without SIDs go by it"),
         (["tokenizer=hgit"], "tokenizer: "),
+        (["tokenizer.sizes=many"], r"tokenizer\.sizes: .*'auto'"),
+        (["tokenizer.sizes=[4, 4]", "tokenizer.bits=9"], "bits are for sizes 'auto'"),
         (["tokenizer.sizes=[64]", "tokenizer.last_level=shared"], "needs two sizes or more"),
     ],
 )

@@ -68,15 +68,14 @@ def write_run(root: Any, count: int, located: bool = True, labelled: bool = True
     judged = {name: stages[name] for name in names[:-1] if located or name != "embed_aligned"}
     evaluate(config, judged, stages["evaluate"])
     for name, stage in stages.items():
-        facts = {"rows": count, "split": {"train": 180}}
+        facts = {"rows": count, "split": {"train": 180}, "sizes": [12, 8]}
         stage.write_json("manifest.json", manifest("tokenise/hgit" if name == "tokenise" else name, facts))
     return stages
 
 
 def manifest(name: str, facts: dict[str, Any]) -> dict[str, Any]:
-    config = {"tokenizer": {"sizes": [12, 8]}} if name == "tokenise/hgit" else {}
     fixed = {"stage": name, "fingerprint": "0123456789abcdef", "version": "0.1", "seed": 0, "seconds": 1.5}
-    return fixed | {"facts": facts, "config": config, "peak_memory_mb": 512.0, "finished": "2026-01-01T00:00:00+00:00"}
+    return fixed | {"facts": facts, "config": {}, "peak_memory_mb": 512.0, "finished": "2026-01-01T00:00:00+00:00"}
 
 
 def write_quarantine(stage: StageDir) -> None:

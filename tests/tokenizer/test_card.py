@@ -62,7 +62,7 @@ def test_what_it_was_made_from_and_what_is_not_as_by_default(tmp_path: Path) -> 
     assert "- model: minilm, weights 5eed\n" in text
     assert f"- prompt: `{{name}}, city {{city}}` (digest {facts['made_from']['prompt_digest']})\n" in text
     assert rows_of(text, "## Settings") == [
-        ["sizes", "[5, 4]", "[64, 32, 32]"],
+        ["sizes", "[5, 4]", "auto"],
         ["kmeans.iterations", "7", "25"],
     ]  # how many actors there were is none of it
 
