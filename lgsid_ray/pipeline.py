@@ -56,6 +56,10 @@ def _vectors(config: RunConfig) -> dict[str, str]:
     return {"catalogue": "catalogue", "vectors": "embed_aligned" if _aligned(config) else "embed"}
 
 
+def _tokenised(config: RunConfig) -> dict[str, str]:
+    return {"catalogue": "catalogue", "tokenise": tokenizer_stage(config)}
+
+
 def _rank_cells(config: RunConfig) -> list[Stage]:
     """Every ranker without SIDs ("origin") and with those of the run's tokenizer, from every initialisation."""
     arms = {"origin": {}, config.tokenizer.label: {"tokenise": tokenizer_stage(config)}}
@@ -81,7 +85,7 @@ def _generate_cells(config: RunConfig) -> list[Stage]:
             f"generate/{model.kind}/{config.tokenizer.label}/{seed}",
             "recommend.generators.stage:train",
             ("generate",),
-            {"catalogue": "catalogue", "tokenise": tokenizer_stage(config)},
+            _tokenised(config),
             kind=model.kind,
             cell=GenerateCell(model=model, seed=seed),
         )
@@ -130,6 +134,8 @@ ENTRIES: tuple[Entry, ...] = (
                 summary="semantic IDs (Eq 9-16)"), inputs=_vectors),
     Entry(Stage("evaluate", "evaluate.stage:evaluate", ("evaluate",),
                 summary="metrics and frontiers"), inputs=_judged),
+    Entry(Stage("count", "recommend.counts.stage:count", ("rank", "generate"),
+                summary="what counting rules make of SIDs, before anything is trained"), inputs=_tokenised),
     Entry(Stage("rank", "recommend.rankers.stage:rank", ("rank",), _same("catalogue"),
                 summary="click prediction with and without SIDs"),
           when=lambda config: config.rank.enabled, cells=_rank_cells),

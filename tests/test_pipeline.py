@@ -65,8 +65,11 @@ def test_without_alignment_nothing_of_it_is_planned() -> None:
     ("change", "reached"),
     [
         ("rank.seeds=4", {"rank", "report"}),
-        ("rank.history=5", {"rank", "report", "rank/din/*"}),
-        ("tokenizer.min_usage=0", {"tokenise", "evaluate", "rank/din/hgit", "rank", "generate", "report"}),
+        ("rank.history=5", {"rank", "report", "rank/din/*", "count"}),
+        (
+            "tokenizer.min_usage=0",
+            {"tokenise", "evaluate", "count", "rank/din/hgit", "rank", "generate", "report"},
+        ),
         ("evaluate.queries=9", {"evaluate", "report"}),
         ("ray.cpus=1", set()),
         ("tokenizer.kmeans.actors=1", set()),

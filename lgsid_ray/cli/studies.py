@@ -77,5 +77,7 @@ def _print(summary: "Summary") -> None:
     for row in summary.texts():
         table.add_row(*row)
     console.print(table)
+    for line in summary.agreement:
+        tell(line)
     for run, error in summary.failed.items():
         tell(f"{run} has no figures: {error}")

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lgsid_ray.config.base import Section
 from lgsid_ray.config.tree import Tree, read_tree, refusal
@@ -32,6 +32,8 @@ class StudyConfig(Section):
     measures: dict[str, str] = Field(min_length=1)
     """Column → where it stands: `stage:path` in the stage's metrics.json, for example
     `evaluate:retrieval[space=aligned,group=all,k=5].district`."""
+    agreement: list[tuple[str, str]] = []
+    """Pairs of columns of which the rank correlation over the arms is told: does a cheap figure order them alike?"""
     beside: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Rows from elsewhere (a paper's) that are set beside ours: row → column → figure."""
     concurrent: int | None = Field(default=None, ge=1)
@@ -46,6 +48,12 @@ class StudyConfig(Section):
             if unknown := set(re.findall(r"\{(.*?)\}", where)) - NAMES:
                 raise ValueError(f"{column}: {', '.join(unknown)} stands for nothing; {', '.join(sorted(NAMES))} do")
         return measures
+
+    @model_validator(mode="after")
+    def _compare_columns(self) -> "StudyConfig":
+        if unknown := {name for pair in self.agreement for name in pair} - self.measures.keys():
+            raise ValueError(f"agreement: {', '.join(sorted(unknown))} is no column; those of `measures` are")
+        return self
 
 
 def load_study(path: str, overrides: list[str] | None = None) -> tuple[StudyConfig, Tree]:

@@ -21,7 +21,7 @@ def run_study(study: StudyConfig, base: Tree, out: str, log: Log) -> tuple[Stage
     chosen = settings(base, study.arms, study.seeds, f"study {study.name}")
     _require_reach(study, chosen)
     outcomes = run_all(chosen, out, study.until, study.measures, study.concurrent, log)
-    summary = summarise(study.title or study.name, list(study.measures), outcomes, study.beside)
+    summary = summarise(study.title or study.name, list(study.measures), outcomes, study.beside, study.agreement)
     for column in _nowhere(study, outcomes):
         summary.failed[f"column {column}"] = f"no run has a figure at {study.measures[column]}"
     folder = StageDir(resolve(out)).child(f"studies/{study.name}").make()

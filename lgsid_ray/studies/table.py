@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import spearmanr
 
 from lgsid_ray.artifacts.table import Table
 from lgsid_ray.execution.storage import StageDir
@@ -47,6 +48,8 @@ class Summary:
     rows: Mapping[str, Mapping[str, Mean | None]]
     failed: dict[str, str]
     """Run, or column → why it has no figures."""
+    agreement: list[str]
+    """What is told of columns that order the arms alike."""
 
     def texts(self) -> list[list[str]]:
         """Rows of text, the arm first, a dash where nothing was measured."""
@@ -54,17 +57,26 @@ class Summary:
 
 
 def summarise(
-    title: str, columns: Sequence[str], outcomes: Sequence[Outcome], beside: Mapping[str, Mapping[str, float]]
+    title: str,
+    columns: Sequence[str],
+    outcomes: Sequence[Outcome],
+    beside: Mapping[str, Mapping[str, float]],
+    agreement: Sequence[tuple[str, str]] = (),
 ) -> Summary:
-    """Arms in the order of their runs, then the rows from elsewhere."""
+    """Arms in the order of their runs, then the rows from elsewhere.
+
+    Args:
+        agreement: pairs of columns, of which the rank correlation over the arms is told.
+    """
     rows: dict[str, dict[str, Mean | None]] = {}
     for arm in dict.fromkeys(outcome.setting.arm for outcome in outcomes):
         mine = [outcome for outcome in outcomes if outcome.setting.arm == arm]
         rows[arm] = {column: _mean([outcome.measures.get(column) for outcome in mine]) for column in columns}
+    told = [_agreement(first, second, list(rows.values())) for first, second in agreement]
     for name, figures in beside.items():
         rows[name] = {column: Mean(figures[column], None) if column in figures else None for column in columns}
     failed = {outcome.setting.label: outcome.error for outcome in outcomes if outcome.error}
-    return Summary(title, columns, rows, failed)
+    return Summary(title, columns, rows, failed, told)
 
 
 def write(out: StageDir, summary: Summary, outcomes: Sequence[Outcome]) -> None:
@@ -81,13 +93,18 @@ def write(out: StageDir, summary: Summary, outcomes: Sequence[Outcome]) -> None:
     figures = Figures(out)
     figures.write(pa.Table.from_pylist(single, schema=figures.schema))
     with out.write("report.html") as file:
-        file.write(study_page(summary.title, list(summary.columns), summary.texts(), summary.failed).encode())
+        file.write(
+            study_page(
+                summary.title, list(summary.columns), summary.texts(), summary.failed, " ".join(summary.agreement)
+            ).encode()
+        )
 
 
 def markdown(summary: Summary) -> str:
     """The table as Markdown, failures below it."""
     lines = [f"# {summary.title}", "", f"| | {' | '.join(summary.columns)} |", f"|---|{'---|' * len(summary.columns)}"]
     lines += [f"| {' | '.join(row)} |" for row in summary.texts()]
+    lines += ["", *(f"- {line}" for line in summary.agreement)]
     lines += ["", *(f"- {run} has no figures: {error}" for run, error in summary.failed.items())]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -103,6 +120,15 @@ def comma_separated(summary: Summary) -> str:
             [name, *(value for mean in means for value in ((mean.mean, mean.deviation) if mean else ("", "")))]
         )
     return text.getvalue()
+
+
+def _agreement(first: str, second: str, rows: Sequence[Mapping[str, Mean | None]]) -> str:
+    both = [(row[first], row[second]) for row in rows]
+    pairs = [(one.mean, other.mean) for one, other in both if one is not None and other is not None]
+    if len(pairs) < 3:
+        return f"{first} and {second}: {len(pairs)} arms have both, too few to tell whether they order arms alike."
+    found = spearmanr(*zip(*pairs, strict=True)).statistic
+    return f"{first} and {second}: rank correlation {found:.2f} over {len(pairs)} arms (Spearman's ρ)."
 
 
 def _mean(values: Sequence[float | None]) -> Mean | None:

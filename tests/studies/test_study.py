@@ -1,5 +1,6 @@
 """Studies without Ray: their files, where figures stand, and the table they end in."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,26 @@ def test_the_table_gives_mean_and_deviation_and_dashes_where_a_seed_is_missing(t
     assert rows[0] == "arm,T@5 mean,T@5 sd,AUC mean,AUC sd"
     assert rows[1].startswith("ours,0.55,0.0707")
     assert rows[3] == "paper,,,0.6276,"
+
+
+def test_whether_two_columns_order_the_arms_alike_is_told(tmp_path: Path) -> None:
+    study, base = load_study(_study(tmp_path, GOOD))
+    first = settings(base, study.arms, study.seeds, "study")[0]
+    figures = {"a": (1.0, 10.0, 0.1), "b": (2.0, 30.0, 0.4), "c": (3.0, 20.0, 0.5), "d": (4.0, 40.0, None)}
+    outcomes = [
+        Outcome(replace(first, arm=arm), {"cheap": cheap, "dear": dear, "other": other})
+        for arm, (cheap, dear, other) in figures.items()
+    ]
+    pairs = [("cheap", "dear"), ("cheap", "other")]
+    summary = summarise("Small", ["cheap", "dear", "other"], outcomes, {"paper": {"cheap": 0.0, "dear": 99.0}}, pairs)
+    # Of four arms one pair of neighbours is the other way round: 1 - 6·2 / (4·15).
+    assert "rank correlation 0.80 over 4 arms" in summary.agreement[0]
+    assert "rank correlation 1.00 over 3 arms" in summary.agreement[1]
+    assert f"- {summary.agreement[0]}" in markdown(summary)
+    few = summarise("Small", ["cheap", "dear"], outcomes[:2], {}, pairs[:1]).agreement
+    assert "2 arms have both, too few" in few[0]
+    with pytest.raises(ConfigError, match="AUX is no column"):
+        load_study(_study(tmp_path, f"{GOOD}\nagreement: [[T@5, AUX]]"))
 
 
 def test_every_figure_is_kept_and_the_page_escapes_what_it_shows(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class Generation:
         """Figures of the cell's trained model on valid and test, over the whole catalogue."""
         trie, batches = Trie.build(unique_tokens(cell.inputs["tokenise"], self.items)), self.batches([cell])
         return {
-            SPLITS[split]: self._figures(split, generated(model, batches, self.targets(split), trie, self.config.beams))
+            SPLITS[split]: self.figures(split, generated(model, batches, self.targets(split), trie, self.config.beams))
             for split in (VALID, TEST)
         }
 
@@ -95,7 +95,7 @@ class Generation:
         for split in (VALID, TEST):
             lists = baselines.recommend(self.sequences, self.targets(split), self.items, self.xyz, max(KS))
             for name, rows in lists.items():
-                found.setdefault(name, {})[SPLITS[split]] = self._figures(split, rows)
+                found.setdefault(name, {})[SPLITS[split]] = self.figures(split, rows)
         return found
 
     @cached_property
@@ -103,7 +103,7 @@ class Generation:
         """Which targets of a split are new to their user."""
         return {split: self.sequences.is_new(self.targets(split)) for split in (VALID, TEST)}
 
-    def _figures(self, split: int, lists: Int64) -> dict[str, Any]:
+    def figures(self, split: int, lists: Int64) -> dict[str, Any]:
         """Over all targets and over those new to their user (None where there are none)."""
         target, new = self.sequences.item[self.targets(split)], self.new[split]
         apart = hit_and_ndcg(lists[new], target[new], KS) if new.any() else None

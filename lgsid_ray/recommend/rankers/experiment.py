@@ -78,7 +78,7 @@ class Ranking:
         """Figures of the cell's trained model on valid and test."""
         batches = self.batches([cell])
         return {
-            SPLITS[split]: self._figures(split, probabilities(model, batches, self.samples.of(split)), calibrated=True)
+            SPLITS[split]: self.figures(split, probabilities(model, batches, self.samples.of(split)), calibrated=True)
             for split in (VALID, TEST)
         }
 
@@ -89,7 +89,7 @@ class Ranking:
             rows = self.samples.of(split)
             scores = baselines.scores(self.samples, rows, self.items, self.xyz, self.config.history)
             for name, score in scores.items():
-                figures = self._figures(split, score, calibrated=name == "popularity")
+                figures = self.figures(split, score, calibrated=name == "popularity")
                 found.setdefault(name, {})[SPLITS[split]] = figures
         return found
 
@@ -115,7 +115,7 @@ class Ranking:
             "cold_test_samples": int(self.cold[samples.item[samples.of(TEST)]].sum()),
         }
 
-    def _figures(self, split: int, score: Float64, calibrated: bool) -> Figures:
+    def figures(self, split: int, score: Float64, calibrated: bool) -> Figures:
         return figures(self.samples, self.samples.of(split), score, self.cold, calibrated)
 
 
