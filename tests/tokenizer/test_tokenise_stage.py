@@ -1,96 +1,33 @@
-"""The tokenise stage on real actors: every item a SID, the same on any pool, after a death and after any kill."""
+"""The tokenise stage: every item a SID, the one that the saved tokenizer gives it, also after any kill."""
 
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import ray
-from ray.util import placement_group_table
 
-from lgsid_ray.artifacts import Embeddings, Interactions, Inverse, Items, Sids
-from lgsid_ray.artifacts.embeddings import column
-from lgsid_ray.config import RunConfig, load
+from lgsid_ray.artifacts import Interactions, Inverse, Sids
 from lgsid_ray.errors import ConfigError, GateError, StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import stage as stage_module
 from lgsid_ray.tokenizer.codec import sid_text
 from lgsid_ray.tokenizer.encoding import SHARED, TOKENS
-from lgsid_ray.tokenizer.fit import kmeans
-from lgsid_ray.tokenizer.pool import Pool
-from lgsid_ray.tokenizer.shard import View
-from lgsid_ray.tokenizer.spans import spans
 from lgsid_ray.tokenizer.stage import require_items, tokenise
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
+from tests.tokenizer.conftest import (
+    SHARED_OUT,
+    assert_shared_in_its_own_space,
+    config,
+    items,
+    run,
+    tokens_of,
+    vectors,
+    world,
+)
 
-pytestmark = pytest.mark.usefixtures("ray_local")
-
-
-def items(count: int, *, spread: float = 1.0) -> pa.Table:
-    rng = np.random.default_rng(0)
-    town = rng.integers(0, 12, count)
-    columns = {
-        "item_index": np.arange(count),
-        "item_id": [f"i{row:05d}" for row in range(count)],
-        "name": [f"place {row}" for row in range(count)],
-        "brand": [f"b{row % 7}" if row % 3 else None for row in range(count)],
-        "category_1": [f"c{row % 4}" for row in range(count)],
-        "category_2": [f"d{row % 9}" for row in range(count)],
-        "price": [None] * count,
-        "province": [f"p{t // 6}" for t in town],
-        "city": [f"q{t // 3}" for t in town],
-        "district": [f"r{t}" for t in town],
-        "lat": 40 + spread * (town // 3 + 0.01 * rng.standard_normal(count)),
-        "lon": -74 + spread * (town % 3 + 0.01 * rng.standard_normal(count)),
-        "province_filled": [False] * count,
-        "city_filled": [False] * count,
-        "district_filled": [False] * count,
-        "split": ["train"] * count,
-    }
-    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in Items.schema}, schema=Items.schema)
-
-
-def vectors(count: int, dimension: int = 8) -> np.ndarray:
-    rng = np.random.default_rng(1)
-    centres = rng.standard_normal((20, dimension))
-    rows = centres[rng.integers(0, 20, count)] + 0.4 * rng.standard_normal((count, dimension))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def world(folder: Path, table: pa.Table, rows: np.ndarray) -> dict[str, StageDir]:
-    """Finished stages whose parts do not coincide."""
-    catalogue, embedded = StageDir(f"{folder}/catalogue"), StageDir(f"{folder}/embed_aligned")
-    for part, start in enumerate(range(0, len(table), 700)):
-        Items(catalogue).write(table.slice(start, 700), f"part-{part:05d}.parquet")
-    for part, start in enumerate(range(0, len(table), 450)):
-        keys = table.select(["item_index", "item_id"]).slice(start, 450)
-        piece = keys.append_column("embedding", column(rows[start : start + 450]))
-        Embeddings(embedded).write(piece, f"part-{part:05d}.parquet")
-    embedded.write_json("manifest.json", {"stage": "embed_aligned", "fingerprint": "0123456789abcdef"})
-    prompt = {"content": ["{name}"], "location": ["city {city}"], "separator": ", "}
-    embedded.write_json("encoder.json", {"kind": "hf", "model": "minilm", "weights": "5eed", "prompt": prompt})
-    return {"catalogue": catalogue, "vectors": embedded}
-
-
-def tokens_of(out: StageDir) -> np.ndarray:
-    return Sids(out).tokens(Sids(out).count())
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StageDir]:
-    return world(tmp_path_factory.mktemp("world"), items(2000), vectors(2000))
-
-
-def config(*overrides: str) -> RunConfig:
-    return load(None, ["tokenizer.sizes=[16, 12, 8]", "tokenizer.steps=20", *overrides])
-
-
-def run(inputs: dict[str, StageDir], folder: Path, *overrides: str) -> tuple[StageDir, dict[str, Any]]:
-    out = StageDir(f"{folder}/{uuid.uuid4().hex}").make()
-    return out, tokenise(config(*overrides), inputs, out)
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
 def test_every_item_has_a_sid_and_the_inverse_is_the_inverse(inputs: dict[str, StageDir], tmp_path: Path) -> None:
@@ -140,18 +77,10 @@ def test_a_saved_tokenizer_gives_every_item_the_sid_it_had(
             assert np.array_equal(tokenizer.encode(table.slice(start, size), rows[some]), had[some])
 
 
-@pytest.mark.parametrize("kind", ["geo_fused", "rq_vae, steps: 200, hidden: [16], latent: 6"])
 def test_last_tokens_are_shared_out_in_a_space_of_the_tokenizers_own(
-    kind: str, inputs: dict[str, StageDir], tmp_path: Path
+    inputs: dict[str, StageDir], tmp_path: Path
 ) -> None:
-    out, facts = run(inputs, tmp_path, f"tokenizer={{kind: {kind}, sizes: [16, 16, 16], last_level: shared}}")
-    tokens, tokenizer = tokens_of(out), Tokenizer.load(out)
-    error = np.square(vectors(2000) - tokenizer.decode(tokens)).sum(axis=1).mean()
-    assert facts["reconstruction_error"] == pytest.approx(error, rel=1e-5)
-    assert facts["relative_error"] < 0.9
-    chosen = tokenizer.encode(items(2000), vectors(2000))
-    assert np.array_equal(chosen[:, 0], tokens[:, 0])
-    assert len(np.unique(tokens, axis=0)) > 1.1 * len(np.unique(chosen, axis=0))
+    assert_shared_in_its_own_space("geo_fused", inputs, tmp_path)
 
 
 def test_ranks_go_by_training_popularity_then_item_id(tmp_path: Path) -> None:
@@ -195,29 +124,6 @@ def test_same_seed_same_bytes_other_seed_other_sids(inputs: dict[str, StageDir],
     assert not tables[0].equals(tables[2])
 
 
-def test_neither_the_pools_size_nor_the_cut_of_what_is_encoded_changes_anything(
-    inputs: dict[str, StageDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stage_module, "SPAN_ROWS", 300)
-    outs = [run(inputs, tmp_path, f"tokenizer.kmeans.actors={actors}")[0] for actors in (1, 2)]
-    assert Sids(outs[0]).read().equals(Sids(outs[1]).read())
-    # Another cut, with the same tokenizer.
-    other = StageDir(f"{tmp_path}/other").make()
-    for name in (FILE, "history.json"):
-        with other.write(name) as file:
-            file.write(outs[0].read(name))
-    monkeypatch.setattr(stage_module, "SPAN_ROWS", 1999)
-    tokenise(config(), inputs, other)
-    assert Sids(outs[0]).read().equals(Sids(other).read())
-    assert Inverse(outs[0]).read().equals(Inverse(other).read())
-    # What is written, not what is fitted: without ranks, items that share tokens share the text.
-    tokenise(config("tokenizer.disambiguate=false"), inputs, other)
-    assert {sid_text(row) for row in tokens_of(other)} == set(Sids(other).read().column("sid").to_pylist())
-
-
-SHARED_OUT = ("tokenizer.sizes=[16, 12, 24]", "tokenizer.last_level=shared")
-
-
 def test_a_shared_last_level_makes_sids_unique(inputs: dict[str, StageDir], tmp_path: Path) -> None:
     out, facts = run(inputs, tmp_path, *SHARED_OUT)
     tokens, tokenizer = tokens_of(out), Tokenizer.load(out)
@@ -232,45 +138,6 @@ def test_a_shared_last_level_makes_sids_unique(inputs: dict[str, StageDir], tmp_
         variance = np.square(vectors(2000) - vectors(2000).mean(axis=0)).sum(axis=1).mean()
         error = np.square(vectors(2000) - decoded).sum(axis=1).mean() / variance
         assert level["relative_error"] == pytest.approx(error, rel=1e-4)
-
-
-def test_what_is_shared_out_depends_on_no_pool_no_cut_and_no_order(
-    inputs: dict[str, StageDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, _ = run(inputs, tmp_path, *SHARED_OUT)
-    monkeypatch.setattr(stage_module, "SPAN_ROWS", 300)
-    for actors, turned in ((1, False), (2, True)):
-        table, rows, out = items(2000), vectors(2000), StageDir(f"{tmp_path}/{actors}").make()
-        with out.write(FILE) as file:
-            file.write(whole.read(FILE))
-        if turned:
-            table = table.take(pa.array(np.arange(2000)[::-1])).set_column(0, "item_index", pa.array(np.arange(2000)))
-            rows = rows[::-1]
-        tokenise(
-            config(*SHARED_OUT, f"tokenizer.kmeans.actors={actors}"), world(tmp_path / f"w{actors}", table, rows), out
-        )
-        tokens = tokens_of(out)
-        assert np.array_equal(tokens[::-1] if turned else tokens, tokens_of(whole))
-
-
-def test_an_actor_that_dies_is_replaced(inputs: dict[str, StageDir]) -> None:
-    settings, found = config().tokenizer, []
-    for kill in (False, True):
-        pool = Pool(spans(inputs["catalogue"], inputs["vectors"], 300), 2)
-        if kill:
-            ray.kill(pool._actors[1])
-        found.append(kmeans(pool, View(), 10, settings.kmeans, 0, "level-1"))
-        pool.close()
-    assert np.array_equal(found[0], found[1])
-
-
-def test_a_pool_that_fails_gives_its_cpus_back(tmp_path: Path) -> None:
-    before = placement_group_table().keys()
-    turned = world(tmp_path / "w", items(300).take(pa.array(np.arange(300)[::-1])), vectors(300))
-    with pytest.raises(StorageError, match=r"item_index is not 0\.\.n-1 in order"):
-        run(turned, tmp_path)
-    mine = [group for name, group in placement_group_table().items() if name not in before]
-    assert [group["state"] for group in mine] == ["REMOVED"]
 
 
 def killed_after(phase: str, whole: StageDir, folder: Path) -> StageDir:
@@ -312,6 +179,11 @@ def test_a_kill_in_any_phase_leaves_what_the_next_call_goes_on_with(
         file.write(b"torn")
     with pytest.raises(StorageError, match=r"tokenizer\.safetensors is corrupt.*delete"):
         tokenise(config(), inputs, torn)
+
+
+def test_without_ranks_items_that_share_tokens_share_the_text(inputs: dict[str, StageDir], tmp_path: Path) -> None:
+    out, _ = run(inputs, tmp_path, "tokenizer.disambiguate=false")
+    assert {sid_text(row) for row in tokens_of(out)} == set(Sids(out).read().column("sid").to_pylist())
 
 
 def test_training_never_ends_worse_and_the_regulariser_evens_usage(inputs: dict[str, StageDir], tmp_path: Path) -> None:

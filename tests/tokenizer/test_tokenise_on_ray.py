@@ -1,0 +1,80 @@
+"""The tokenise stage on real actors: the same on any pool and after a death, and nothing of it is left behind."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+from ray.util import placement_group_table
+
+from lgsid_ray.artifacts import Inverse, Sids
+from lgsid_ray.errors import StorageError
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.tokenizer import stage as stage_module
+from lgsid_ray.tokenizer.fit import kmeans
+from lgsid_ray.tokenizer.pool import Pool
+from lgsid_ray.tokenizer.shard import View
+from lgsid_ray.tokenizer.spans import spans
+from lgsid_ray.tokenizer.stage import tokenise
+from lgsid_ray.tokenizer.tokenizer import FILE
+from tests.tokenizer.conftest import (
+    SHARED_OUT,
+    assert_shared_in_its_own_space,
+    config,
+    items,
+    run,
+    tokens_of,
+    vectors,
+    world,
+)
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def test_no_pool_no_cut_and_no_order_changes_anything(
+    inputs: dict[str, StageDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_module, "SPAN_ROWS", 300)
+    outs = [run(inputs, tmp_path, *SHARED_OUT, f"tokenizer.kmeans.actors={actors}")[0] for actors in (1, 2)]
+    assert outs[0].read(FILE) == outs[1].read(FILE)
+    assert Sids(outs[0]).read().equals(Sids(outs[1]).read())
+    # Another cut and another order, with the same tokenizer.
+    monkeypatch.setattr(stage_module, "SPAN_ROWS", 1999)
+    for turned in (False, True):
+        table, rows, out = items(2000), vectors(2000), StageDir(f"{tmp_path}/{turned}").make()
+        for name in (FILE, "history.json"):
+            with out.write(name) as file:
+                file.write(outs[0].read(name))
+        if turned:
+            table = table.take(pa.array(np.arange(2000)[::-1])).set_column(0, "item_index", pa.array(np.arange(2000)))
+            rows = rows[::-1]
+        tokenise(config(*SHARED_OUT), world(tmp_path / f"world-{turned}", table, rows), out)
+        tokens = tokens_of(out)
+        assert np.array_equal(tokens[::-1] if turned else tokens, tokens_of(outs[0]))
+        if not turned:
+            assert Inverse(outs[0]).read().equals(Inverse(out).read())
+
+
+def test_a_tokenizer_that_is_trained_by_gradient_steps(inputs: dict[str, StageDir], tmp_path: Path) -> None:
+    assert_shared_in_its_own_space("rq_vae, steps: 200, hidden: [16], latent: 6", inputs, tmp_path)
+
+
+def test_an_actor_that_dies_is_replaced(inputs: dict[str, StageDir]) -> None:
+    settings, found = config().tokenizer, []
+    for kill in (False, True):
+        pool = Pool(spans(inputs["catalogue"], inputs["vectors"], 300), 2)
+        if kill:
+            ray.kill(pool._actors[1])
+        found.append(kmeans(pool, View(), 10, settings.kmeans, 0, "level-1"))
+        pool.close()
+    assert np.array_equal(found[0], found[1])
+
+
+def test_a_pool_that_fails_gives_its_cpus_back(tmp_path: Path) -> None:
+    before = placement_group_table().keys()
+    turned = world(tmp_path / "w", items(300).take(pa.array(np.arange(300)[::-1])), vectors(300))
+    with pytest.raises(StorageError, match=r"item_index is not 0\.\.n-1 in order"):
+        run(turned, tmp_path)
+    mine = [group for name, group in placement_group_table().items() if name not in before]
+    assert [group["state"] for group in mine] == ["REMOVED"]
