@@ -2,8 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 
 # Tests work on small arrays: more threads than one wait for each other, for minutes where other processes run too.
@@ -18,6 +20,21 @@ def ray_local() -> Iterator[None]:
 
     with ray_session(RayConfig(address="local", cpus=2, object_store_mb=256)):
         yield
+
+
+def stream_in_process(
+    worker: Any, arguments: tuple[Any, ...], units: Sequence[Mapping[str, Any]], actors: int, gpus: float = 0
+) -> Iterator[dict[str, Any]]:
+    """`execution.stream.stream` without actors, for tests that do not turn on them: starting some takes seconds."""
+    import torch
+
+    threads = torch.get_num_threads()
+    one = worker(*arguments)
+    try:
+        for unit in units:
+            yield one({name: np.array([value]) for name, value in unit.items()})
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture

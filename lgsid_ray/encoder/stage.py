@@ -26,6 +26,7 @@ from lgsid_ray.encoder.prompts import combine, content_only_prompts, content_pro
 from lgsid_ray.errors import StorageError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.execution.stream import stream
 
 Unit = dict[str, Any]
 """An input part, the first row, how many rows, and the name of the output part."""
@@ -150,15 +151,8 @@ def _run(config: EncoderConfig, source: Table, target: Table, work: Work, model:
         )
     out.write_json("encoder.json", record)
     if missing:
-        stream = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
-            _Embedder,
-            fn_constructor_args=(config, source, target, work, model),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(missing))),
-            num_cpus=0 if config.gpus_per_actor else 1,
-            num_gpus=config.gpus_per_actor,
-        )
-        for _ in track(stream.iter_rows(), f"  {target.name}", total=len(missing), console=Console(stderr=True)):
+        done = stream(_Embedder, (config, source, target, work, model), missing, config.actors, config.gpus_per_actor)
+        for _ in track(done, f"  {target.name}", total=len(missing), console=Console(stderr=True)):
             pass
     rows = sum(unit["rows"] for unit in units)
     return {"rows": rows, "parts": len(units), "computed_parts": len(missing)}

@@ -15,13 +15,13 @@ from functools import partial
 import faiss
 import numpy as np
 import pyarrow as pa
-import ray
 import torch
 
 from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.artifacts.table import lists, matrix
 from lgsid_ray.execution.storage import SCRATCH, StageDir
+from lgsid_ray.execution.stream import stream
 from lgsid_ray.tokenizer.collisions import sid_codes
 from lgsid_ray.tokenizer.features import COLUMNS
 from lgsid_ray.tokenizer.metrics import Errors
@@ -130,14 +130,7 @@ def _stream(make: Make, numbers: Sequence[int], out: StageDir, actors: int, targ
     standing = out.members(target)
     missing = [{"number": number} for number in numbers if _part(number) not in standing]
     if missing:
-        stream = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
-            _Worker,
-            fn_constructor_args=(make, out),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(actors, len(missing))),
-            num_cpus=1,
-        )
-        for _ in stream.iter_rows():
+        for _ in stream(_Worker, (make, out), missing, actors):
             pass
     return [out.read_part(out.path(f"{target}/{_part(number)}")) for number in numbers]
 

@@ -13,12 +13,14 @@ from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives
 from lgsid_ray.artifacts.embeddings import vectors
 from lgsid_ray.config import RunConfig, load
 from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
+from lgsid_ray.encoder import stage as stages
 from lgsid_ray.encoder.model import identity, locate_model, make_encoder
 from lgsid_ray.encoder.prompts import combine, content_prompts, full_prompts, location_prompts
 from lgsid_ray.encoder.stage import embed, embed_aligned, embed_content, embed_lists
 from lgsid_ray.errors import ConfigError, StorageError
 from lgsid_ray.execution.failure import explain
 from lgsid_ray.execution.storage import StageDir
+from tests.conftest import stream_in_process
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -116,6 +118,13 @@ def test_every_item_has_its_vector_in_item_order(inputs: Inputs, tmp_path: Path)
         assert out.read_json("encoder.json") == identity(settings)
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without actors, where a test does not turn on them."""
+    monkeypatch.setattr(stages, "stream", stream_in_process)
+
+
+@pytest.mark.usefixtures("in_process")
 def test_lists_hold_the_true_prompt_first_and_then_the_mismatched(inputs: Inputs, tmp_path: Path) -> None:
     overrides = ('encoder.prompt.content=["{name}", "{brand}"]', 'encoder.prompt.separator=" / "')
     out, facts = run(embed_lists, inputs, tmp_path, *overrides)
@@ -144,6 +153,7 @@ def test_lists_of_items_that_the_catalogue_lacks_are_refused(inputs: Inputs, tmp
         run(embed_lists, {**inputs, "catalogue": short}, tmp_path)
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
     ("stage", "table", "undisturbed"), [(embed, "embeddings", "whole"), (embed_lists, "lists", "whole_lists")]
 )
@@ -178,6 +188,7 @@ def test_a_finished_stage_computes_nothing(inputs: Inputs, whole: StageDir) -> N
     assert stamps(whole, "embeddings") == before
 
 
+@pytest.mark.usefixtures("in_process")
 def test_parts_of_another_encoder_are_not_continued(inputs: Inputs, tmp_path: Path) -> None:
     """As when the weights at a path were exchanged between a kill and the next call."""
     out, _ = run(embed, inputs, tmp_path)
@@ -202,6 +213,7 @@ def test_the_two_walks_below_leave_no_field_out() -> None:
     assert walked | ONLY_OF_LANGUAGE_MODELS | ONLY_WITH_A_GPU == set(EncoderConfig.model_fields)
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_field_that_claims_to_changes_the_vectors(
     inputs: Inputs, whole: StageDir, tmp_path: Path, change: str

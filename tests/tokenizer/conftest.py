@@ -1,7 +1,6 @@
 """A small world for the tokenise stage, and its work done in this process, as its actors would do it."""
 
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from lgsid_ray.tokenizer.shard import Shard
 from lgsid_ray.tokenizer.spans import Span
 from lgsid_ray.tokenizer.stage import tokenise
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
+from tests.conftest import stream_in_process
 
 
 class InProcess:
@@ -40,19 +40,11 @@ class InProcess:
         self._shards = []
 
 
-def _stream(make: encoding.Make, numbers: Sequence[int], out: StageDir, actors: int, target: str) -> list[pa.Table]:
-    standing = out.members(target)
-    for number in numbers:
-        if encoding._part(number) not in standing:
-            make(Tokenizer.load(out), out, number)
-    return [out.read_part(out.path(f"{target}/{encoding._part(number)}")) for number in numbers]
-
-
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without actors: a test that needs none takes a tenth of the time (tests/tokenizer/test_tokenise_on_ray.py)."""
     monkeypatch.setattr(stage, "Pool", InProcess)
-    monkeypatch.setattr(encoding, "_stream", _stream)
+    monkeypatch.setattr(encoding, "stream", stream_in_process)
 
 
 def items(count: int, *, spread: float = 1.0) -> pa.Table:
