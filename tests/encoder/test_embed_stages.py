@@ -224,8 +224,10 @@ def test_every_field_that_claims_to_changes_the_vectors(
 
 @pytest.mark.parametrize("change", NO_CHANGES)
 def test_the_pool_and_the_units_of_work_change_nothing(
-    inputs: Inputs, whole: StageDir, whole_lists: StageDir, tmp_path: Path, change: str
+    inputs: Inputs, whole: StageDir, whole_lists: StageDir, tmp_path: Path, request: pytest.FixtureRequest, change: str
 ) -> None:
+    if change != "actors=1":
+        request.getfixturevalue("in_process")
     for stage, table, base in ((embed, "embeddings", whole), (embed_lists, "lists", whole_lists)):
         out, _ = run(stage, inputs, tmp_path, f"encoder.{change}")
         keys = ["item_index", "item_id" if table == "embeddings" else "negatives"]
@@ -233,6 +235,7 @@ def test_the_pool_and_the_units_of_work_change_nothing(
         assert np.allclose(rows(out, table), rows(base, table), atol=1e-5)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_language_model_and_the_aligned_model_in_its_place(inputs: Inputs, tmp_path: Path) -> None:
     from transformers import AutoTokenizer, BertConfig, BertModel
 

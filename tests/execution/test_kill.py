@@ -1,6 +1,6 @@
 """SIGKILL or SIGTERM in every long stage, then the same command again: nothing finished is lost, the result is equal.
 
-A stage that takes a moment is computed anew when it was cut short, whichever it is: tests/execution/test_run.py.
+Of stages that work alike one stands for all. One that takes a moment is computed anew: tests/execution/test_run.py.
 """
 
 import os
@@ -46,11 +46,11 @@ TINY = {
 }
 OVERRIDES = [f"{key}={value}" for key, value in TINY.items()]
 # Cells of one function are computed together, the first of them holds what training continues from.
-STAGES = ("catalogue", "embed", "reward", "align", "tokenise/hgit", "rank/din/origin/0", "generate/tiger/hgit/0")
+STAGES = ("catalogue", "embed", "align", "tokenise/hgit", "generate/tiger/hgit/0")
 # What a stage has written when it is killed in the middle; the others are killed a moment after they start.
 MIDDLE = {
     "embed": "embeddings/*.parquet",
-    **dict.fromkeys(("reward", "align", "rank/din/origin/0", "generate/tiger/hgit/0"), "work/train/checkpoint_*/*"),
+    **dict.fromkeys(("align", "generate/tiger/hgit/0"), "work/train/checkpoint_*/*"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lgsid_ray.errors import StorageError
 from lgsid_ray.execution.engine import Engine
 from lgsid_ray.execution.failure import explain
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.execution.train import Trained, fit, train_steps, warmup
+from lgsid_ray.execution.train import Trained, _drop_torn_snapshot, fit, train_steps, warmup
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import this file
@@ -135,6 +136,14 @@ def assert_as_plain(trained: Trained) -> None:
     assert [row["counted"] for row in trained.history] == list(range(1, STEPS + 1))
 
 
+def assert_refused(out: StageDir, why: str) -> None:
+    with pytest.raises(Exception) as caught:
+        train(out, workers=1)
+    error = explain(caught.value)
+    assert isinstance(error, StorageError)
+    assert re.search(rf"{out.path()}/\S*checkpoint\S+ {why}", str(error))
+
+
 @pytest.mark.parametrize("zero", [0, 1])
 def test_whatever_the_stage_of_zero_the_weights_are_those_of_a_plain_loop(tmp_path: Path, zero: int) -> None:
     assert_as_plain(train(StageDir(str(tmp_path)), zero=zero))
@@ -152,6 +161,12 @@ def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path: Path) ->
         train(out, marker=str(tmp_path / "failed"))
     stopped = sorted(Path(out.path()).rglob("checkpoint*/record.json"))
     assert len(stopped) == 1
+    other = StageDir(f"{tmp_path}/other")
+    shutil.copytree(out.path(), other.path())
+    for state in Path(other.path()).rglob("checkpoint*/state.safetensors"):
+        kept = load_file(state)
+        save_file({name: value for name, value in kept.items() if name != "exp_avg.flat.3.weight"}, state)
+    assert_refused(other, "holds another model's state: exp_avg.flat.3.weight is missing")
     one = train(out, workers=1)
     assert_as_plain(one)
     # Rank 0's share is the whole batch now.
@@ -161,24 +176,17 @@ def test_a_stopped_run_goes_on_with_another_number_of_workers(tmp_path: Path) ->
     assert all(torch.equal(again.weights[name], value) for name, value in one.weights.items())
     for state in Path(out.path()).rglob("checkpoint*/state.safetensors"):
         state.write_bytes(b"torn")
-    with pytest.raises(Exception) as caught:
-        train(out, workers=1)
-    error = explain(caught.value)
-    assert isinstance(error, StorageError)
-    assert re.search(rf"checkpoint {out.path()}/\S*checkpoint\S+ is corrupt.*delete", str(error))
+    assert_refused(out, "is corrupt.*delete")
 
 
-def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_a_list_of_checkpoints_that_a_kill_has_torn_goes_with_them(tmp_path: Path) -> None:
+    """Ray writes it in place."""
     out = StageDir(f"{tmp_path}/out").make()
-    with pytest.raises(Exception, match="made to fail"):
-        train(out, workers=1, marker=str(tmp_path / "failed"))
-    for state in Path(out.path()).rglob("checkpoint*/state.safetensors"):
-        kept = load_file(state)
-        save_file({name: value for name, value in kept.items() if name != "exp_avg.flat.3.weight"}, state)
-    with pytest.raises(Exception) as caught:
-        train(out, workers=1)
-    error = explain(caught.value)
-    assert isinstance(error, StorageError)
-    assert re.search(
-        rf"{out.path()}/\S*checkpoint\S+ holds another model's state: exp_avg.flat.3.weight is missing", str(error)
-    )
+    out.write_json("work/train/checkpoint_manager_snapshot.json", {"latest_checkpoint": "checkpoint_1"})
+    out.write_json("work/train/checkpoint_1/record.json", {})
+    _drop_torn_snapshot(out)
+    assert out.members("work/train") == {"checkpoint_manager_snapshot.json", "checkpoint_1"}
+    with out.write("work/train/checkpoint_manager_snapshot.json") as file:
+        file.write(b'{"latest_')
+    _drop_torn_snapshot(out)
+    assert not out.exists("work/train")

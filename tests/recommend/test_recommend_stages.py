@@ -146,20 +146,15 @@ def again(folder: Path) -> dict[str, StageDir]:
     return {name: StageDir(f"{folder}/{name}") for name in ("catalogue", "tokenise")}
 
 
-@pytest.mark.parametrize("torn", [False, True])
 def test_cells_killed_and_started_again_end_like_undisturbed_ones(
-    disturbed: tuple[Path, list[Facts]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+    disturbed: tuple[Path, list[Facts]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, expected = disturbed
     shutil.copytree(folder / "hurt", tmp_path / "hurt")
     calm, hurt = (cells(again(folder), root, *NAMES) for root in (folder / "calm", tmp_path / "hurt"))
     home = hurt[0].out
-    if torn:
-        # Ray writes its list of checkpoints in place: a kill may leave half of it.
-        Path(home.path("work/train/checkpoint_manager_snapshot.json")).write_text('{"latest_')
-    else:
-        # The folders are others than those of the killed call: without this they would be other cells.
-        monkeypatch.setattr(training, "_loop", dies_at(training._loop, 0))  # it must not begin anew
+    # The folders are others than those of the killed call: without this they would be other cells.
+    monkeypatch.setattr(training, "_loop", dies_at(training._loop, 0))  # it must not begin anew
     home.write_json("work/cells.json", [cell.out.uri for cell in hurt])
     assert rankers.train(load_config(None, SETTINGS), hurt) == expected
     assert [written(cell) for cell in hurt] == [written(cell) for cell in calm]
@@ -226,13 +221,9 @@ def test_without_what_they_need_cells_and_tables_say_so_and_end(tmp_path: Path) 
             assert folder.read_json("history.json") == []
 
 
-def test_a_catalogue_without_coordinates_has_its_tables_too(ray_local: None, tmp_path: Path) -> None:
-    config = load_config(None, [*SETTINGS, "rank.epochs=1"])
-    given = inputs(tmp_path, places=False)
-    made = cells(given, tmp_path, "rank/din/hgit/0")
+def test_a_catalogue_without_coordinates_has_its_table_too(tmp_path: Path) -> None:
     out = StageDir(f"{tmp_path}/table").make()
-    assert 0 < rankers.train(config, made)[0]["test"]["auc"] < 1
-    assert "popularity/auc" in rankers.rank(config, by_name(given, made), out)
+    assert "popularity/auc" in rankers.rank(load_config(None, SETTINGS), inputs(tmp_path, places=False), out)
     assert out.read_json("metrics.json")["baselines"].keys() == {"popularity", "repeat"}
 
 
