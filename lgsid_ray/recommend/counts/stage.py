@@ -8,6 +8,7 @@ import numpy as np
 from lgsid_ray.arrays import Int64
 from lgsid_ray.artifacts import Sids
 from lgsid_ray.config import RunConfig
+from lgsid_ray.errors import InputError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.counts.rules import affinity, next_items
@@ -27,7 +28,7 @@ def count(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     for name, judge in JUDGES.items():
         try:
             found[name] = judge(config, inputs["catalogue"], inputs["tokenise"])
-        except Unusable as reason:
+        except (Unusable, InputError) as reason:  # what stops a recommender's own stage need not stop this one
             found[name] = {"skipped": str(reason)}
     out.write_json("metrics.json", found)
     told: Facts = {}
