@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lgsid_ray.catalog.settle import complete as complete_items
     from lgsid_ray.encoder.model import TextEncoder as Encoder
-    from lgsid_ray.tokenizer.codec import parse_sid, sid_text
+    from lgsid_ray.tokenizer.codec import parse_sid, sid_text, sid_tokens
     from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
-__all__ = ["Encoder", "Tokenizer", "complete_items", "parse_sid", "sid_text"]
+__all__ = ["Encoder", "Tokenizer", "complete_items", "parse_sid", "sid_text", "sid_tokens"]
 
 _PUBLIC = {
     "Encoder": "encoder.model:TextEncoder",
@@ -18,6 +18,7 @@ _PUBLIC = {
     "complete_items": "catalog.settle:complete",
     "parse_sid": "tokenizer.codec:parse_sid",
     "sid_text": "tokenizer.codec:sid_text",
+    "sid_tokens": "tokenizer.codec:sid_tokens",
 }
 
 

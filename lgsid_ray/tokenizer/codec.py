@@ -1,4 +1,4 @@
-"""The text form of a SID."""
+"""The text form of a SID, and the tokens that it adds to a language model's vocabulary."""
 
 import re
 from collections.abc import Sequence
@@ -18,6 +18,16 @@ def sid_text(tokens: Sequence[int], collision: int = 0) -> str:
         raise ValueError(f"a SID of {len(tokens)} levels has no text form; at most {len(_LETTERS)} have one")
     text = "".join(f"<{letter}_{token}>" for letter, token in zip(_LETTERS, tokens, strict=False))
     return f"{text}<{_COLLISION}_{collision}>" if collision else text
+
+
+def sid_tokens(sizes: Sequence[int], ranks: int = 0) -> list[str]:
+    """Every part of a SID's text form: what a language model's vocabulary is to be extended by.
+
+    Args:
+        sizes: codes per level (`Tokenizer.sizes`). ranks: the largest collision rank; 0 where SIDs are unique.
+    """
+    codes = [f"<{letter}_{code}>" for letter, size in zip(_LETTERS, sizes, strict=False) for code in range(size)]
+    return codes + [f"<{_COLLISION}_{rank}>" for rank in range(1, ranks + 1)]
 
 
 def parse_sid(text: str) -> tuple[tuple[int, ...], int]:

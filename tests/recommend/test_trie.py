@@ -75,7 +75,7 @@ def test_the_order_of_items_does_not_change_the_tree() -> None:
     rows = np.random.default_rng(0).integers(0, 5, (60, 3))
     shuffled = np.random.default_rng(1).permutation(60)
     a, b = Trie.build(rows), Trie.build(rows[shuffled])
-    assert np.array_equal(a.key, b.key)
+    assert np.array_equal(a.token, b.token)
     assert np.array_equal(a.first, b.first)
     assert np.array_equal(rows[shuffled][b.order], rows[a.order])
 
