@@ -37,7 +37,7 @@ class KMeansConfig(Section):
     batch_rows: int = Field(default=65536, ge=1)
     """Rows of a mini-batch, over all shards."""
     balanced: bool = False
-    """Price crowded clusters while fitting, so that sizes even out (softly: no size is guaranteed)."""
+    """Give codes prices under which each gets about as many training items, in fitting and in encoding."""
 
 
 SPARE_BITS = 4
@@ -98,6 +98,9 @@ class TokenizerBase(Section):
     def _is_usable(self) -> "TokenizerBase":
         if self.name == "origin":
             raise ValueError("name 'origin' is taken: rankers without SIDs go by it")
+        if self.kmeans.balanced and self.kind in ("rq_vae", "random"):
+            why = "its codes are learnt by gradient steps" if self.kind == "rq_vae" else "its codes are drawn evenly"
+            raise ValueError(f"kmeans.balanced: kind '{self.kind}' has no clusters to balance: {why}; leave it out")
         if self.sizes == "auto":
             return self
         if self.bits is not None:

@@ -55,6 +55,8 @@ def test_sizes_are_proposed_from_the_number_of_items(
         (["tokenizer=hgit"], "tokenizer: "),
         (["tokenizer.sizes=many"], r"tokenizer\.sizes: .*'auto'"),
         (["tokenizer.sizes=[4, 4]", "tokenizer.bits=9"], "bits are for sizes 'auto'"),
+        (["tokenizer.kind=rq_vae", "tokenizer.kmeans.balanced=true"], "kmeans.balanced: kind 'rq_vae' has no clusters"),
+        (["tokenizer.kind=random", "tokenizer.kmeans.balanced=true"], "kmeans.balanced: kind 'random' has no clusters"),
         (["tokenizer.sizes=[64]", "tokenizer.last_level=shared"], "needs two sizes or more"),
     ],
 )
