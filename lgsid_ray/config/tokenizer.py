@@ -41,6 +41,7 @@ class KMeansConfig(Section):
 
 
 SPARE_BITS = 4
+LEVELS = 3  # that `auto` comes to
 _Listed = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=8), Tag("list")]
 # By its type, so that of a list with a wrong entry the entry is named, and not also that it is no "auto".
 Sizes = Annotated[
@@ -91,7 +92,7 @@ class TokenizerBase(Section):
             return self
         bits = self.bits or math.ceil(math.log2(max(items, 2))) + SPARE_BITS
         most = max(training // 4, 1).bit_length() - 1
-        sizes = [2 ** min(bits // 3 + (level < bits % 3), most) for level in range(3)]
+        sizes = [2 ** min(bits // LEVELS + (level < bits % LEVELS), most) for level in range(LEVELS)]
         return self.model_copy(update={"sizes": sizes})
 
     @model_validator(mode="after")
@@ -164,6 +165,20 @@ class GeoFusedConfig(TokenizerBase):
     """Of the features beside the embeddings."""
 
 
+class UnifiedSidConfig(TokenizerBase):
+    """Residual K-Means by cosine similarity at first and by distance then, after UnifiedSID."""
+
+    kind: Literal["unified_sid"] = "unified_sid"
+    cosine_levels: int = Field(default=1, ge=1, le=8)
+    """How many levels, from the first, go by cosine similarity; those behind go by distance."""
+
+    @model_validator(mode="after")
+    def _has_as_many_levels(self) -> Self:
+        if self.cosine_levels > (levels := LEVELS if self.sizes == "auto" else len(self.sizes)):
+            raise ValueError(f"cosine_levels {self.cosine_levels}: there are {levels} levels")
+        return self
+
+
 class RandomConfig(TokenizerBase):
     """Random IDs, the control: drawn by item_id, whatever the item is."""
 
@@ -171,5 +186,6 @@ class RandomConfig(TokenizerBase):
 
 
 TokenizerConfig = Annotated[
-    HgitConfig | ResKMeansConfig | RqVaeConfig | GeoFusedConfig | RandomConfig, Field(discriminator="kind")
+    HgitConfig | ResKMeansConfig | RqVaeConfig | GeoFusedConfig | UnifiedSidConfig | RandomConfig,
+    Field(discriminator="kind"),
 ]

@@ -17,7 +17,14 @@ from sklearn.datasets import make_blobs
 
 from lgsid_ray.artifacts import Embeddings, Items
 from lgsid_ray.artifacts.embeddings import column
-from lgsid_ray.config.tokenizer import FeatureConfig, HgitConfig, KMeansConfig, RandomConfig, ResKMeansConfig
+from lgsid_ray.config.tokenizer import (
+    FeatureConfig,
+    HgitConfig,
+    KMeansConfig,
+    RandomConfig,
+    ResKMeansConfig,
+    UnifiedSidConfig,
+)
 from lgsid_ray.errors import InputError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.assign import assign
@@ -393,6 +400,46 @@ def test_res_kmeans_is_residual_kmeans(tmp_path: Path) -> None:
         np.testing.assert_allclose(level.centres, means, atol=0.15)
         assert np.square(after).sum() < np.square(left).sum()
         left = after
+
+
+def test_spherical_kmeans_is_the_plain_loop(tmp_path: Path) -> None:
+    rows = blobs(1200) * np.linspace(0.1, 5, 1200, dtype=np.float32)[:, None]
+    view, config = View(metric="cosine"), KMeansConfig(iterations=6, tolerance=0)
+    pool = pool_of(rows, tmp_path)
+    first = kmeans(pool, view, 9, KMeansConfig(iterations=1), 0, "a").centroids.astype(np.float64)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float64)
+    for _ in range(5):
+        label = (unit @ first.T).argmax(axis=1)
+        sums = np.stack([unit[label == code].sum(axis=0) for code in range(9)])
+        first = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    found = kmeans(pool, view, 9, config, 0, "a").centroids
+    assert found == pytest.approx(first, abs=1e-6)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(9), abs=1e-6)
+
+
+@pytest.mark.parametrize("cosine_levels", [1, 2])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_unified_sid_goes_by_angle_and_then_by_distance(cosine_levels: int, balanced: bool, tmp_path: Path) -> None:
+    rows = uneven(1500)
+    config = UnifiedSidConfig(sizes=[12, 8, 6], cosine_levels=cosine_levels, kmeans=KMeansConfig(balanced=balanced))
+    tokenizer, history = FITS["unified_sid"](pool_of(rows, tmp_path), config, 0)
+    tokenizer.save(tmp_path)
+    tokens = Tokenizer.load(tmp_path).encode(None, rows)
+    left = rows.astype(np.float64)
+    for number, level in enumerate(tokenizer.levels):
+        by_angle = number < cosine_levels
+        assert level.metric == ("cosine" if by_angle else "euclidean")
+        if by_angle:
+            assert np.linalg.norm(level.codebook, axis=1) == pytest.approx(np.ones(level.size), abs=1e-6)
+            means = np.stack([left[tokens[:, number] == code].mean(axis=0) for code in range(level.size)])
+            assert level.centres == pytest.approx(means, abs=1e-6)
+        here = left / np.linalg.norm(left, axis=1, keepdims=True) if by_angle else left
+        price = 0 if level.price is None else level.price.astype(float)
+        cost = np.square(here[:, None] - level.codebook).sum(axis=2) + price
+        assert cost[np.arange(1500), tokens[:, number]] == pytest.approx(cost.min(axis=1), abs=1e-6)
+        left = left - level.centres[tokens[:, number]]
+    assert history == []
+    assert not balanced or min(evenness(tokenizer, tokens)) > 0.9
 
 
 def test_random_ids_are_even_and_say_nothing(tmp_path: Path) -> None:
