@@ -6,7 +6,7 @@ are a power diagram, whose prices can give every code its share of rows (Aurenha
 
 import numpy as np
 import torch
-from torch import Tensor
+from scipy.linalg.blas import sgemm
 
 from lgsid_ray.arrays import Float32, Float64, Int64
 
@@ -22,16 +22,24 @@ class Codes:
     """
 
     def __init__(self, centroids: Float32, price: Float32 | None = None) -> None:
-        self._centroids = centroids
+        self._centroids = np.ascontiguousarray(centroids)
         self._price = np.zeros(len(centroids)) if price is None else price.astype(np.float64)
         squares = np.square(centroids, dtype=np.float64).sum(axis=1) + self._price
-        self._matrix = torch.from_numpy(centroids).T
-        self._offset = torch.from_numpy((squares / -2).astype(np.float32))
+        self._offset = (squares / -2).astype(np.float32)
+        # Memory for the scores of a block, used again and again: to ask for it anew costs as much as to choose from it.
+        self._scores = np.empty((BLOCK, len(centroids)), np.float32)
         self._length = float(np.sqrt(np.abs(squares).max(initial=0.0)))
 
-    def scores(self, block: Tensor) -> Float32:
-        """(n, k) x·μ - (‖μ‖² + p) / 2 of (n, d) rows, greatest where ‖x - μ‖² + p is least: one matrix product."""
-        return torch.addmm(self._offset, block, self._matrix).numpy()
+    def scores(self, block: Float32) -> Float32:
+        """(n, k) x·μ - (‖μ‖² + p) / 2 of at most BLOCK (n, d) rows, greatest where ‖x - μ‖² + p is least.
+
+        One matrix product, into memory that the next call writes to again.
+        """
+        out = self._scores[: len(block)]
+        out[:] = self._offset
+        # Fortran's order is that of the transposes, so nothing is copied.
+        found: Float32 = sgemm(1.0, self._centroids.T, block.T, 1.0, out.T, trans_a=True, overwrite_c=True).T
+        return found
 
     def labels(self, block: Float32, score: Float32) -> Int64:
         """(n,) codes of (n, d) rows by their scores, which are used up; of equals as float64 tells them the first.
@@ -82,7 +90,7 @@ def assign(rows: Float32, centroids: Float32, price: Float32 | None = None) -> I
     codes, label = Codes(centroids, price), np.empty(len(rows), np.int64)
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
-        label[start : start + BLOCK] = codes.labels(block, codes.scores(torch.from_numpy(block)))
+        label[start : start + BLOCK] = codes.labels(block, codes.scores(block))
     return label
 
 

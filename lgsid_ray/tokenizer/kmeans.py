@@ -44,27 +44,21 @@ def statistics(rows: Float32, centroids: Float32, price: Float32 | None = None, 
         softness: above 0, a row's share in the load of cluster j is softmax(-(‖x - μ_j‖² + p_j) / softness); at 0
             loads are left at 0.
     """
-    codes, (clusters, dimension) = Codes(centroids, price), centroids.shape
-    sums = torch.zeros(clusters, dimension, dtype=torch.float64)
-    counts, loads, norms = np.zeros(clusters, np.int64), np.zeros(clusters), 0.0
+    codes, label, loads = Codes(centroids, price), np.empty(len(rows), np.int64), np.zeros(len(centroids))
     for start in range(0, len(rows), BLOCK):
-        block = torch.from_numpy(rows[start : start + BLOCK])
-        if softness > 0:
-            # Loads are not settled as labels are: that products are the same to the bit takes the same alignment.
-            block = block.clone()
+        block = rows[start : start + BLOCK]
         score = codes.scores(block)
         if softness > 0:
             soft = torch.softmax(torch.from_numpy(score) * (2 / softness), dim=1)
             loads += soft.sum(dim=0, dtype=torch.float64).numpy()
-        label = codes.labels(block.numpy(), score)
-        wide = block.double()
-        sums.index_add_(0, torch.from_numpy(label), wide)
-        counts += np.bincount(label, minlength=clusters)
-        norms += float(wide.square().sum())
+        label[start : start + BLOCK] = codes.labels(block, score)
+    counts = np.bincount(label, minlength=len(centroids))
+    # A pass of its own: beside the products it would drive them out of the cache.
+    sums, squared = _sums(rows, label, len(centroids))
     mu = centroids.astype(np.float64)
     # Σ‖x - μ‖² by its parts: in float64 what cancels is far below what inertia is compared by.
-    inertia = norms - 2 * float((mu * sums.numpy()).sum()) + float(np.square(mu).sum(axis=1) @ counts)
-    return Sums(sums.numpy(), counts, max(inertia, 0.0), loads)
+    inertia = squared - 2 * float((mu * sums).sum()) + float(np.square(mu).sum(axis=1) @ counts)
+    return Sums(sums, counts, max(inertia, 0.0), loads)
 
 
 def farthest(rows: Float32, centroids: Float32, count: int) -> Far:
@@ -76,11 +70,20 @@ def farthest(rows: Float32, centroids: Float32, count: int) -> Far:
 
 def cluster_sums(rows: Float32, label: Int64, clusters: int) -> Float64:
     """(clusters, d) float64 sums of the rows of each cluster."""
-    out = torch.zeros(clusters, rows.shape[1], dtype=torch.float64)
+    return _sums(rows, label, clusters)[0]
+
+
+def _sums(rows: Float32, label: Int64, clusters: int) -> tuple[Float64, float]:
+    """(clusters, d) float64 sums of the rows of each cluster, and the sum of all squares."""
+    dimension, squared = rows.shape[1], 0.0
+    out = torch.zeros(clusters, dimension, dtype=torch.float64)
+    memory = torch.empty(BLOCK, dimension, dtype=torch.float64)
     for start in range(0, len(rows), BLOCK):
-        block = torch.from_numpy(rows[start : start + BLOCK]).double()
-        out.index_add_(0, torch.from_numpy(label[start : start + BLOCK]), block)
-    return out.numpy()
+        block = torch.from_numpy(rows[start : start + BLOCK])
+        wide = memory[: len(block)].copy_(block)
+        out.index_add_(0, torch.from_numpy(label[start : start + BLOCK]), wide)
+        squared += float(wide.flatten().dot(wide.flatten()))
+    return out.numpy(), squared
 
 
 def add_up(parts: list[Sums]) -> Sums:
