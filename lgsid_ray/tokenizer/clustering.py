@@ -1,6 +1,6 @@
 """K-Means over shards: k-means||, then full or mini-batch steps, with prices where clusters are to be even."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from lgsid_ray.draws import random_bits
 from lgsid_ray.tokenizer.assign import directions
 from lgsid_ray.tokenizer.balance import parted, raised, twins
 from lgsid_ray.tokenizer.kmeans import Sums, add_up, farthest_of, move, plus_plus, repair
+from lgsid_ray.tokenizer.progress import Progress
 from lgsid_ray.tokenizer.residual import kl_to_uniform
 from lgsid_ray.tokenizer.shard import Shards, View
 
@@ -36,42 +37,50 @@ class Clusters:
 def kmeans(shards: Shards, view: View, clusters: int, config: KMeansConfig, seed: int, name: str) -> Clusters:
     """Clusters of the view's rows: k-means|| and then Lloyd or mini-batch steps.
 
+    Goes on with what an interrupted call has left in the shards' folder, to the same result.
+
     Args:
-        name: of the random streams, so that levels differ.
+        name: of the random streams and of what is left, so that levels differ.
     """
-    centroids = _initial(shards, view, clusters, seed, name)
-    batch = min(1.0, config.batch_rows / shards.trained) if config.method == "minibatch" else 1.0
-    price = np.zeros(clusters, np.float32) if config.balanced else None
-    seen, before, softness = np.zeros(clusters), np.inf, 0.0
-    for step in range(config.iterations):
-        sample = (batch, f"{seed}-{name}-{step}")
-        total = add_up(shards.map("statistics", view, centroids, price, softness, *sample))
-        rows = int(total.counts.sum())
-        if rows == 0:  # a small batch may have drawn none
-            continue
-        if config.method == "minibatch":
-            moved, seen = _mini_step(centroids, total, seen)
-        else:
-            moved, seen = move(centroids, total), total.counts.astype(np.float64)
-        if price is not None:
-            price, softness = raised(price, total.loads, softness), _SOFTNESS * total.inertia / rows
-            if step < _PARTING * config.iterations:
-                place = twins(total.counts)
-                moved, price = parted(moved, place), price[place]
-                seen = seen[place] / np.bincount(place, minlength=clusters)[place]
-        elif (seen == 0).any():
-            far = farthest_of(shards.map("farthest", view, centroids, clusters, *sample))
-            moved = repair(moved, seen == 0, far)
-        centroids = directions(moved) if view.metric == "cosine" else moved
-        fell, before = before - total.inertia, total.inertia
-        if (
-            price is None
-            and config.method == "lloyd"
-            and fell <= config.tolerance * before
-            and (total.counts > 0).all()
-        ):
-            break
-    return Clusters(centroids, price if price is None else even_prices(shards, view, centroids, price))
+    now = Progress.kept(shards.out, name) if shards.out else None
+    if now is None:
+        price = np.zeros(clusters, np.float32) if config.balanced else None
+        now = Progress(_initial(shards, view, clusters, seed, name), price, np.zeros(clusters))
+    while now.step < config.iterations and not now.settled:
+        now = _stepped(shards, view, now, config, f"{seed}-{name}-{now.step}")
+        if shards.out:
+            now.keep(shards.out, name)
+    price = now.price if now.price is None else even_prices(shards, view, now.centroids, now.price)
+    return Clusters(now.centroids, price)
+
+
+def _stepped(shards: Shards, view: View, now: Progress, config: KMeansConfig, tag: str) -> Progress:
+    """After one more step; in mini-batches its rows are drawn by `tag`."""
+    mini, clusters = config.method == "minibatch", len(now.centroids)
+    batch = min(1.0, config.batch_rows / shards.trained) if mini else 1.0
+    total = add_up(shards.map("statistics", view, now.centroids, now.price, now.softness, batch, tag))
+    rows = int(total.counts.sum())
+    if rows == 0:  # a small batch may have drawn none
+        return replace(now, step=now.step + 1)
+    if mini:
+        centroids, seen = _mini_step(now.centroids, total, now.seen)
+    else:
+        centroids, seen = move(now.centroids, total), total.counts.astype(np.float64)
+    price, softness, settled = now.price, now.softness, False
+    if price is not None:
+        price, softness = raised(price, total.loads, softness), _SOFTNESS * total.inertia / rows
+        if now.step < _PARTING * config.iterations:
+            place = twins(total.counts)
+            centroids, price = parted(centroids, place), price[place]
+            seen = seen[place] / np.bincount(place, minlength=clusters)[place]
+    elif (seen == 0).any():
+        far = farthest_of(shards.map("farthest", view, now.centroids, clusters, batch, tag))
+        centroids = repair(centroids, seen == 0, far)
+    elif not mini:
+        settled = now.inertia - total.inertia <= config.tolerance * total.inertia
+    if view.metric == "cosine":
+        centroids = directions(centroids)
+    return Progress(centroids, price, seen, total.inertia, softness, now.step + 1, settled)
 
 
 def even_prices(shards: Shards, view: View, centroids: Float32, price: Float32) -> Float32:

@@ -12,6 +12,7 @@ from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.artifacts.items import trains
 from lgsid_ray.config.tokenizer import FeatureConfig
 from lgsid_ray.draws import random_bits, unit
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.assign import assign, directions, squares
 from lgsid_ray.tokenizer.features import COLUMNS, Moments, Transform, moments, raw_features
 from lgsid_ray.tokenizer.kmeans import Far, Sums, cluster_sums, farthest, statistics
@@ -40,7 +41,13 @@ class View:
 
 
 class Shards(Protocol):
-    """Shards of all items, wherever they are."""
+    """Shards of all items, wherever they are.
+
+    Attributes:
+        out: the folder that takes what an interrupted fit leaves for the next; None: nothing is left.
+    """
+
+    out: StageDir | None
 
     @property
     def trained(self) -> int:

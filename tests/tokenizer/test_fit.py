@@ -1,7 +1,7 @@
 """Fitting over real shards, without Ray: the quality of K-Means beside scikit-learn's, and the training of levels."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from lgsid_ray.config.tokenizer import (
     ResKMeansConfig,
     UnifiedSidConfig,
 )
-from lgsid_ray.errors import InputError
+from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.assign import assign
 from lgsid_ray.tokenizer.clustering import kmeans
@@ -45,12 +45,18 @@ PLAIN = View()
 
 @dataclass
 class LocalPool:
-    """The pool's `map` over shards of this process."""
+    """The pool's `map` over shards of this process; dies at the call after `lives`."""
 
     shards: list[Shard]
     trained: int
+    out: StageDir | None = None
+    lives: int = 1 << 30
+    calls: int = 0
 
     def map(self, method: str, *arguments: Any) -> list[Any]:
+        self.calls += 1
+        if self.calls > self.lives:
+            raise KeyboardInterrupt
         return [getattr(shard, method)(*arguments) for shard in self.shards]
 
 
@@ -158,6 +164,33 @@ def test_balanced_levels_are_even_after_encoding_at_a_small_cost(method: str, tm
     assert found[True][0] > 0.9
     variance = np.square(rows - rows.mean(axis=0)).sum(axis=1).mean()
     assert found[True][1] - found[False][1] < 0.1 * variance
+
+
+@pytest.mark.parametrize("method", ["lloyd", "minibatch"])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_fit_that_is_killed_goes_on_to_the_same_result(method: str, balanced: bool, tmp_path: Path) -> None:
+    settings = KMeansConfig(method=method, balanced=balanced, batch_rows=300, iterations=8, tolerance=0)
+    config = ResKMeansConfig(sizes=[12, 9], kmeans=settings)
+    whole = pool_of(uneven(800), tmp_path / "rows")
+    tokenizer, _ = FITS["res_kmeans"](whole, config, 0)
+    torn = replace(whole, out=StageDir(f"{tmp_path}/out"), lives=whole.calls // 4, calls=0)
+    kills = 0
+    while True:
+        try:
+            found, _ = FITS["res_kmeans"](torn, config, 0)
+            break
+        except KeyboardInterrupt:
+            kills += 1
+            torn = replace(torn, calls=0, lives=whole.calls // 4 + 10 * kills)
+    assert kills >= 2
+    assert torn.calls < 0.8 * whole.calls, "the steps of earlier calls are not taken again"
+    for a, b in zip(found.levels, tokenizer.levels, strict=True):
+        assert np.array_equal(a.codebook, b.codebook)
+        assert np.array_equal(a.price, b.price)
+    with torn.out.write("work/kmeans/level-2.safetensors") as file:  # type: ignore[union-attr]
+        file.write(b"torn")
+    with pytest.raises(StorageError, match=r"level-2\.safetensors is corrupt"):
+        FITS["res_kmeans"](replace(torn, lives=1 << 30), config, 0)
 
 
 def test_rows_that_training_never_saw_fall_evenly_too(tmp_path: Path) -> None:
