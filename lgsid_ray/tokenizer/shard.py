@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import torch
+from threadpoolctl import threadpool_limits
 
 from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.artifacts.items import trains
@@ -62,7 +62,7 @@ class Shard:
 
     def __init__(self, span: Span) -> None:
         torch.set_num_threads(1)  # the pool is the parallelism
-        faiss.omp_set_num_threads(1)
+        threadpool_limits(1, "blas")  # and products are the same to the bit with any number of cores
         self._span, self._train = span, trains(span.read_items(["split"]))
         self._numbers = span.start + np.flatnonzero(self._train)
         self.embeddings = span.read_embeddings()[self._train]

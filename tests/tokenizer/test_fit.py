@@ -14,6 +14,7 @@ import torch
 from scipy.stats import chisquare
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import make_blobs
+from threadpoolctl import threadpool_limits
 
 from lgsid_ray.artifacts import Embeddings, Items
 from lgsid_ray.artifacts.embeddings import column
@@ -64,7 +65,8 @@ class LocalPool:
 def threads() -> Iterator[None]:
     """Shards take one thread; give the others back."""
     before = torch.get_num_threads()
-    yield
+    with threadpool_limits(1, "blas"):
+        yield
     torch.set_num_threads(before)
 
 
