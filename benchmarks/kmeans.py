@@ -16,7 +16,7 @@ import torch
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from lgsid_ray.tokenizer.kmeans import move, statistics
+from lgsid_ray.tokenizer.kmeans import farthest, move, repair, statistics
 
 Fit = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
@@ -33,7 +33,10 @@ def ours(rows: np.ndarray, start: np.ndarray, iterations: int) -> np.ndarray:
     """Centroids after so many Lloyd iterations, (clusters, dimension)."""
     centroids = start
     for _ in range(iterations):
-        centroids = move(centroids, statistics(rows, centroids, far=len(start)))
+        total = statistics(rows, centroids)
+        centroids = move(centroids, total)
+        if (total.counts == 0).any():
+            centroids = repair(centroids, total.counts == 0, farthest(rows, centroids, len(start)))
     return centroids
 
 

@@ -37,10 +37,11 @@ class KMeansConfig(Section):
     batch_rows: int = Field(default=65536, ge=1)
     """Rows of a mini-batch, over all shards."""
     balanced: bool = False
-    """Price crowded clusters while fitting, so that sizes even out (softly: no size is guaranteed)."""
+    """Give codes prices under which each gets about as many training items, in fitting and in encoding."""
 
 
 SPARE_BITS = 4
+LEVELS = 3  # that `auto` comes to
 _Listed = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=8), Tag("list")]
 # By its type, so that of a list with a wrong entry the entry is named, and not also that it is no "auto".
 Sizes = Annotated[
@@ -91,13 +92,16 @@ class TokenizerBase(Section):
             return self
         bits = self.bits or math.ceil(math.log2(max(items, 2))) + SPARE_BITS
         most = max(training // 4, 1).bit_length() - 1
-        sizes = [2 ** min(bits // 3 + (level < bits % 3), most) for level in range(3)]
+        sizes = [2 ** min(bits // LEVELS + (level < bits % LEVELS), most) for level in range(LEVELS)]
         return self.model_copy(update={"sizes": sizes})
 
     @model_validator(mode="after")
     def _is_usable(self) -> "TokenizerBase":
         if self.name == "origin":
             raise ValueError("name 'origin' is taken: rankers without SIDs go by it")
+        if self.kmeans.balanced and self.kind in ("rq_vae", "random"):
+            why = "its codes are learnt by gradient steps" if self.kind == "rq_vae" else "its codes are drawn evenly"
+            raise ValueError(f"kmeans.balanced: kind '{self.kind}' has no clusters to balance: {why}; leave it out")
         if self.sizes == "auto":
             return self
         if self.bits is not None:
@@ -161,6 +165,20 @@ class GeoFusedConfig(TokenizerBase):
     """Of the features beside the embeddings."""
 
 
+class UnifiedSidConfig(TokenizerBase):
+    """Residual K-Means by cosine similarity at first and by distance then, after UnifiedSID."""
+
+    kind: Literal["unified_sid"] = "unified_sid"
+    cosine_levels: int = Field(default=1, ge=1, le=8)
+    """How many levels, from the first, go by cosine similarity; those behind go by distance."""
+
+    @model_validator(mode="after")
+    def _has_as_many_levels(self) -> Self:
+        if self.cosine_levels > (levels := LEVELS if self.sizes == "auto" else len(self.sizes)):
+            raise ValueError(f"cosine_levels {self.cosine_levels}: there are {levels} levels")
+        return self
+
+
 class RandomConfig(TokenizerBase):
     """Random IDs, the control: drawn by item_id, whatever the item is."""
 
@@ -168,5 +186,6 @@ class RandomConfig(TokenizerBase):
 
 
 TokenizerConfig = Annotated[
-    HgitConfig | ResKMeansConfig | RqVaeConfig | GeoFusedConfig | RandomConfig, Field(discriminator="kind")
+    HgitConfig | ResKMeansConfig | RqVaeConfig | GeoFusedConfig | UnifiedSidConfig | RandomConfig,
+    Field(discriminator="kind"),
 ]

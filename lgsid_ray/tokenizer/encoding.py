@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import torch
+from threadpoolctl import threadpool_limits
 
 from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts.embeddings import column
@@ -112,7 +112,7 @@ class _Worker:
 
     def __init__(self, make: Make, out: StageDir) -> None:
         torch.set_num_threads(1)  # the actors are the parallelism
-        faiss.omp_set_num_threads(1)
+        threadpool_limits(1, "blas")
         self._make, self._out = make, out
         self._tokenizer: Tokenizer | None = None
 

@@ -1,4 +1,4 @@
-"""What fitting a tokenizer is made of, over shards: K-Means with k-means||, and the learnable residual levels."""
+"""Residual levels over shards: by K-Means, and learnt by gradient steps."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,42 +7,16 @@ import numpy as np
 
 from lgsid_ray.arrays import Float32, Float64
 from lgsid_ray.config.tokenizer import HgitConfig, KMeansConfig
-from lgsid_ray.draws import random_bits
-from lgsid_ray.tokenizer.kmeans import Sums, add_up, move, plus_plus, repair
+from lgsid_ray.tokenizer.clustering import even_prices, kmeans
+from lgsid_ray.tokenizer.kmeans import Sums, add_up, farthest_of, repair
 from lgsid_ray.tokenizer.levels import Level, on_embeddings
 from lgsid_ray.tokenizer.metrics import level_metrics
 from lgsid_ray.tokenizer.residual import Adam, add_gradients, kl_slope, kl_to_uniform
 from lgsid_ray.tokenizer.shard import Shards, View
 
-ROUNDS = 5  # of k-means||; more do not help (Bahmani et al., 2012, figure 5.1)
 History = list[dict[str, float]]
 MEASURED_STEPS = 25  # training measures the whole set, and revives dead codes, after so many
 _AVERAGE = 0.9  # weight of the past in the moving average of the soft usage
-
-
-def kmeans(shards: Shards, view: View, clusters: int, config: KMeansConfig, seed: int, name: str) -> Float32:
-    """(clusters, d) centroids of the view's rows: k-means|| and then Lloyd or mini-batch steps.
-
-    Args:
-        name: of the random streams, so that levels differ.
-    """
-    centroids = _initial(shards, view, clusters, seed, name)
-    batch = min(1.0, config.batch_rows / shards.trained) if config.method == "minibatch" else 1.0
-    price = np.ones(clusters, np.float32) if config.balanced else None
-    seen, before = np.zeros(clusters), np.inf
-    for step in range(config.iterations):
-        total = add_up(shards.map("statistics", view, centroids, price, clusters, batch, f"{seed}-{name}-{step}"))
-        if price is not None:
-            price = _raised(price, total)
-        if config.method == "minibatch":
-            centroids, seen = _mini_step(centroids, total, seen)
-            continue
-        centroids = move(centroids, total)
-        settled = before - total.inertia <= config.tolerance * total.inertia
-        if price is None and settled and (total.counts > 0).all():
-            break
-        before = total.inertia
-    return centroids
 
 
 def residual_levels(shards: Shards, sizes: list[int], config: KMeansConfig, seed: int, view: View) -> tuple[Level, ...]:
@@ -50,7 +24,8 @@ def residual_levels(shards: Shards, sizes: list[int], config: KMeansConfig, seed
     levels = list(view.levels)
     for number, size in enumerate(sizes[len(levels) :], start=len(levels) + 1):
         here = replace(view, levels=tuple(levels))
-        levels.append(on_embeddings(kmeans(shards, here, size, config, seed, f"level-{number}")))
+        found = kmeans(shards, here, size, config, seed, f"level-{number}")
+        levels.append(on_embeddings(found.centroids, found.price))
     return tuple(levels)
 
 
@@ -96,61 +71,48 @@ def train_levels(
                 best, best_loss = [c.copy() for c in now.codebooks], loss
             if step == config.steps:
                 break
-            now.codebooks = [
-                repair(centres, total.counts == 0, total) for centres, total in zip(now.codebooks, totals, strict=True)
-            ]
+            now.codebooks = _revived(shards, view, now.codebooks, totals)
         _step(shards, view, now, config, f"{seed}-train-{step}", 1 - step / config.steps)
     return best, history
 
 
-def _initial(shards: Shards, view: View, clusters: int, seed: int, name: str) -> Float32:
-    """k-means|| (Bahmani et al., 2012): a few passes of oversampling, then weighted k-means++ on what they found."""
-    first = shards.map("pick", view, f"first-{name}", seed, min(64, shards.trained), shards.trained)
-    start = np.concatenate(first)
-    candidates = start[:1] if len(start) else shards.map("pick", view, "all", seed, 1, 1)[0][:1]
-    for turn in range(ROUNDS):
-        phi = sum(part.inertia for part in shards.map("statistics", view, candidates, None, 0, 1.0, ""))
-        if phi <= 0:
-            break
-        rate = 2.0 * clusters / ROUNDS * 2 / phi
-        found = shards.map("oversample", view, candidates, rate, seed, f"{name}-{turn}")
-        candidates = np.concatenate([candidates, *found])
-    weights = np.sum([part.counts for part in shards.map("statistics", view, candidates, None, 0, 1.0, "")], axis=0)
-    key = random_bits(seed, f"plus-plus-{name}", np.arange(4)).astype(np.uint64)
-    return plus_plus(candidates, weights.astype(np.float64).clip(min=1e-9), clusters, np.random.default_rng(key))
-
-
-def _mini_step(centroids: Float32, total: Sums, seen: Float64) -> tuple[Float32, Float64]:
-    """Mini-batch step: every centroid is the mean of all the rows it ever got (Sculley, 2010)."""
-    seen = seen + total.counts
-    moved, hit = centroids.copy(), total.counts > 0
-    moved[hit] += ((total.sums[hit] - total.counts[hit, None] * centroids[hit]) / seen[hit, None]).astype(np.float32)
-    return repair(moved, seen == 0, total), seen
-
-
-def _raised(price: Float32, total: Sums) -> Float32:
-    """Prices after a step: up where a cluster has more than its share, down where it has less; old ones fade.
-
-    They multiply distances (frequency-sensitive learning, Ahalt et al., 1990). A price to add would suit one density
-    alone: what moves a border between sparse clusters a little empties dense ones.
-    """
-    crowding = np.log((total.counts + 1) / (total.counts.mean() + 1))
-    raised = 0.9 * np.log(price) + 0.2 * crowding
-    return np.exp(raised - raised.mean()).astype(np.float32)
+def even_levels(shards: Shards, view: View, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    """Priced levels behind those of `view`, under prices that suit their codebooks as they are now."""
+    found = view.levels
+    for level in levels:
+        assert level.price is not None
+        price = even_prices(shards, replace(view, levels=found), level.codebook, level.price)
+        found = (*found, replace(level, price=price))
+    return found[len(view.levels) :]
 
 
 def _measure(shards: Shards, view: View, codebooks: list[Float32]) -> tuple[list[float], list[Sums]]:
     """Mean squared residual before and after every level, and every level's statistics with hard assignment."""
-    errors, totals = [], []
-    for level, centres in enumerate(codebooks):
-        here = replace(view, levels=(*view.levels, *map(on_embeddings, codebooks[:level])))
-        if level == 0:
-            zero = np.zeros((1, centres.shape[1]), np.float32)
-            errors.append(add_up(shards.map("statistics", here, zero, None, 0, 1.0, "")).inertia / shards.trained)
-        total = add_up(shards.map("statistics", here, centres, None, len(centres), 1.0, ""))
-        errors.append(total.inertia / shards.trained)
-        totals.append(total)
+    zero = np.zeros((1, codebooks[0].shape[1]), np.float32)
+    errors = [add_up(shards.map("statistics", view, zero, None, 0.0, 1.0, "")).inertia / shards.trained]
+    totals = []
+    for here, centres in _before(view, codebooks):
+        totals.append(add_up(shards.map("statistics", here, centres, None, 0.0, 1.0, "")))
+        errors.append(totals[-1].inertia / shards.trained)
     return errors, totals
+
+
+def _revived(shards: Shards, view: View, codebooks: list[Float32], totals: list[Sums]) -> list[Float32]:
+    """The codebooks, codes without an item put on the rows farthest from theirs."""
+    revived = []
+    for (here, centres), total in zip(_before(view, codebooks), totals, strict=True):
+        dead = total.counts == 0
+        if dead.any():
+            far = farthest_of(shards.map("farthest", here, centres, len(centres), 1.0, ""))
+            centres = repair(centres, dead, far)
+        revived.append(centres)
+    return revived
+
+
+def _before(view: View, codebooks: list[Float32]) -> list[tuple[View, Float32]]:
+    """What every codebook is compared with, and the codebook."""
+    levels = list(map(on_embeddings, codebooks))
+    return [(replace(view, levels=(*view.levels, *levels[:n])), centres) for n, centres in enumerate(codebooks)]
 
 
 def _step(shards: Shards, view: View, now: Learning, config: HgitConfig, tag: str, fade: float) -> None:

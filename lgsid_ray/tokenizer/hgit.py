@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from lgsid_ray.arrays import Float32
 from lgsid_ray.config.tokenizer import HgitConfig
+from lgsid_ray.tokenizer.clustering import kmeans, member_means
 from lgsid_ray.tokenizer.features import Transform
-from lgsid_ray.tokenizer.fit import History, kmeans, residual_levels, train_levels
+from lgsid_ray.tokenizer.fit import History, even_levels, residual_levels, train_levels
 from lgsid_ray.tokenizer.levels import Level, on_embeddings
 from lgsid_ray.tokenizer.shard import Shards, View
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
@@ -14,6 +14,7 @@ from lgsid_ray.tokenizer.tokenizer import Tokenizer
 def fit(shards: Shards, config: HgitConfig, seed: int) -> tuple[Tokenizer, History]:
     """The tokenizer of the shards' items, and the history of its training.
 
+    Balanced, the learnable levels are given prices again once they are learnt; Eq 16 itself knows none.
     Where no item has a place, neither coordinates nor a province, city or district, level 1 goes by content alone.
     """
     by_features = config.first_level == "features"
@@ -22,21 +23,18 @@ def fit(shards: Shards, config: HgitConfig, seed: int) -> tuple[Tokenizer, Histo
         by_features = transform.located
     if by_features:
         first = View("features", (), transform)
-        codebook = kmeans(shards, first, config.codes[0], config.kmeans, seed, "level-1")
-        view = View("embeddings", (Level("features", codebook, _means(shards, first, codebook)),), transform)
+        found = kmeans(shards, first, config.codes[0], config.kmeans, seed, "level-1")
+        level = Level("features", found.centroids, member_means(shards, first, found), price=found.price)
+        view = View("embeddings", (level,), transform)
     else:
         view = View("embeddings", residual_levels(shards, config.codes[:1], config.kmeans, seed, View()))
     levels = residual_levels(shards, config.codes, config.kmeans, seed, view)
     history: History = []
     if len(levels) > 1:
-        learnt, history = train_levels(shards, view, [level.centres for level in levels[1:]], config, seed)
-        levels = (levels[0], *map(on_embeddings, learnt))
+        books, history = train_levels(shards, view, [level.centres for level in levels[1:]], config, seed)
+        learnt = tuple(on_embeddings(book, level.price) for book, level in zip(books, levels[1:], strict=True))
+        if config.kmeans.balanced:
+            # Eq 16 learns without prices; those that K-Means left suit other centres.
+            learnt = even_levels(shards, view, learnt)
+        levels = (levels[0], *learnt)
     return Tokenizer(config.kind, levels, view.transform), history
-
-
-def _means(shards: Shards, view: View, codebook: Float32) -> Float32:
-    """Level 1's centres: the mean of the members' embeddings; of no member, the mean of all."""
-    parts = shards.map("embedding_sums", view, codebook)
-    sums, counts = np.sum([s for s, _ in parts], axis=0), np.sum([c for _, c in parts], axis=0)
-    overall = sums.sum(axis=0) / counts.sum()
-    return np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], overall).astype(np.float32)

@@ -5,11 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lgsid_ray.arrays import Float32, Int64
-from lgsid_ray.tokenizer.kmeans import assign
+from lgsid_ray.tokenizer.assign import assign, assign_by_angle
 
 Space = Literal["features", "embeddings"]
-ASSIGNERS = {("nearest", "euclidean"): assign}
-"""(assigner, metric) → how rows and a codebook give tokens."""
+Metric = Literal["euclidean", "cosine"]
+ASSIGNERS = {
+    ("nearest", "euclidean"): assign,
+    ("nearest", "cosine"): assign_by_angle,
+    ("priced", "euclidean"): assign,
+    ("priced", "cosine"): assign_by_angle,
+}
+"""(assigner, metric) → how rows, a codebook and its prices give tokens."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +26,20 @@ class Level:
         space: what rows are compared in: composite features, or what the levels before have left of embeddings.
         codebook: (k, width) vectors of that space, which rows are compared with.
         centres: (k, d) vectors whose sum over the levels reconstructs an embedding; often the codebook itself.
-        metric, assigner: of ASSIGNERS.
+        metric: with the assigner, of ASSIGNERS.
+        price: (k,) of the codes, in units of squared distance, which make their use even; None: all alike.
     """
 
     space: Space
     codebook: Float32
     centres: Float32
-    metric: str = "euclidean"
-    assigner: str = "nearest"
+    metric: Metric = "euclidean"
+    price: Float32 | None = None
+
+    @property
+    def assigner(self) -> str:
+        """`nearest`, or `priced` where codes have prices."""
+        return "nearest" if self.price is None else "priced"
 
     @property
     def size(self) -> int:
@@ -36,12 +48,12 @@ class Level:
 
     def label(self, rows: Float32) -> Int64:
         """(n,) tokens of (n, width) rows of the level's space; a row's token depends on that row alone."""
-        return ASSIGNERS[self.assigner, self.metric](rows, self.codebook)[0]
+        return ASSIGNERS[self.assigner, self.metric](rows, self.codebook, self.price)
 
 
-def on_embeddings(centres: Float32) -> Level:
-    """A level whose (k, d) centres are what residuals of embeddings are compared with."""
-    return Level("embeddings", centres, centres)
+def on_embeddings(centres: Float32, price: Float32 | None = None) -> Level:
+    """A level whose (k, d) centres are what residuals of embeddings are compared with, at (k,) prices if any."""
+    return Level("embeddings", centres, centres, price=price)
 
 
 def walk(

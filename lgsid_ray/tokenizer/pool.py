@@ -12,6 +12,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.shard import Shard
 from lgsid_ray.tokenizer.spans import Span
 
@@ -22,10 +23,11 @@ class Pool:
     Args:
         spans: a shard each.
         actors: at most this many; never more than shards.
+        out: see `Shards`.
     """
 
-    def __init__(self, spans: list[Span], actors: int) -> None:
-        self._spans = spans
+    def __init__(self, spans: list[Span], actors: int, out: StageDir | None = None) -> None:
+        self._spans, self.out = spans, out
         # Never more actors than CPUs: those beyond would wait for ever while the others hold theirs. And all at once
         # or none: two pools that each got some of theirs would wait for each other.
         actors = max(1, min(actors, len(spans), int(ray.cluster_resources().get("CPU", 1))))

@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.tokenizer import geo_fused, hgit, random, res_kmeans
+from lgsid_ray.tokenizer import geo_fused, hgit, random, res_kmeans, unified_sid
 from lgsid_ray.tokenizer.fit import History
 from lgsid_ray.tokenizer.shard import Shards
 from lgsid_ray.tokenizer.spans import Span
@@ -29,6 +29,7 @@ FITS: dict[str, Fit] = {
     "hgit": hgit.fit,
     "res_kmeans": res_kmeans.fit,
     "geo_fused": geo_fused.fit,
+    "unified_sid": unified_sid.fit,
     "random": random.fit,
 }
 TRAINED: dict[str, Train] = {"rq_vae": train_rq_vae}

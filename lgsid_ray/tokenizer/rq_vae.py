@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from lgsid_ray.arrays import Float32, Float64
 from lgsid_ray.config.tokenizer import RqVaeConfig
-from lgsid_ray.tokenizer.kmeans import assign, move, plus_plus, repair, statistics
+from lgsid_ray.tokenizer.assign import assign
+from lgsid_ray.tokenizer.kmeans import farthest, move, plus_plus, repair, statistics
 from lgsid_ray.tokenizer.latent import Autoencoder
 from lgsid_ray.tokenizer.levels import on_embeddings
 from lgsid_ray.tokenizer.metrics import level_metrics
@@ -49,7 +50,7 @@ class RqVae(nn.Module):
         for codebook in self.codebooks:
             centres = _kmeans(left, len(codebook), rng)
             codebook.copy_(torch.from_numpy(centres))
-            left = left - centres[assign(left, centres)[0]]
+            left = left - centres[assign(left, centres)]
 
     def latent(self, x: Tensor) -> Tensor:
         """(n, d) embeddings → (n, w)."""
@@ -80,10 +81,12 @@ class RqVae(nn.Module):
         left, books, figures = self.latent(rows).cpu().numpy(), {}, {}
         for number, codebook in enumerate(self.codebooks):
             centres = codebook.detach().cpu().numpy()
-            total = statistics(left, centres, far=len(centres))
-            books[f"codebooks.{number}"] = torch.from_numpy(repair(centres, total.counts == 0, total))
-            figures[f"perplexity_{number + 1}"] = level_metrics(total.counts)["perplexity"]
-            left = left - centres[assign(left, centres)[0]]
+            label = assign(left, centres)
+            counts = np.bincount(label, minlength=len(centres))
+            far = farthest(left, centres, len(centres))
+            books[f"codebooks.{number}"] = torch.from_numpy(repair(centres, counts == 0, far))
+            figures[f"perplexity_{number + 1}"] = level_metrics(counts)["perplexity"]
+            left = left - centres[label]
         return books, figures
 
 
@@ -110,7 +113,8 @@ def _perceptron(widths: list[int]) -> nn.Sequential:
 def _kmeans(rows: Float32, size: int, rng: np.random.Generator) -> Float32:
     centres = plus_plus(rows, np.ones(len(rows)), size, rng)
     for _ in range(_LLOYD):
-        centres = move(centres, statistics(rows, centres, far=size))
+        total = statistics(rows, centres)
+        centres = repair(move(centres, total), total.counts == 0, farthest(rows, centres, size))
     return centres
 
 

@@ -1,21 +1,23 @@
 """A shard: a run of items that one actor holds in memory, and what fitting asks of it. No Ray here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import torch
+from threadpoolctl import threadpool_limits
 
 from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.artifacts.items import trains
 from lgsid_ray.config.tokenizer import FeatureConfig
 from lgsid_ray.draws import random_bits, unit
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.tokenizer.assign import assign, directions, squares
 from lgsid_ray.tokenizer.features import COLUMNS, Moments, Transform, moments, raw_features
-from lgsid_ray.tokenizer.kmeans import Sums, assign, cluster_sums, statistics
+from lgsid_ray.tokenizer.kmeans import Far, Sums, cluster_sums, farthest, statistics
 from lgsid_ray.tokenizer.latent import Latent
-from lgsid_ray.tokenizer.levels import Level, Space, walk
+from lgsid_ray.tokenizer.levels import Level, Metric, Space, walk
 from lgsid_ray.tokenizer.residual import Gradient, gradient
 from lgsid_ray.tokenizer.spans import Span
 
@@ -28,16 +30,24 @@ class View:
         space: composite features, or what the levels in front leave of embeddings (Eq 12).
         levels: those in front. transform: to the features that `space` or one of them reads. latent: the space that
             levels on embeddings work in; None: that of the embeddings.
+        metric: `cosine` scales the vectors to length 1, so that distances between them tell angles.
     """
 
     space: Space = "embeddings"
     levels: tuple[Level, ...] = ()
     transform: Transform | None = None
     latent: Latent | None = None
+    metric: Metric = "euclidean"
 
 
 class Shards(Protocol):
-    """Shards of all items, wherever they are."""
+    """Shards of all items, wherever they are.
+
+    Attributes:
+        out: the folder that takes what an interrupted fit leaves for the next; None: nothing is left.
+    """
+
+    out: StageDir | None
 
     @property
     def trained(self) -> int:
@@ -52,7 +62,7 @@ class Shard:
 
     def __init__(self, span: Span) -> None:
         torch.set_num_threads(1)  # the pool is the parallelism
-        faiss.omp_set_num_threads(1)
+        threadpool_limits(1, "blas")  # and products are the same to the bit with any number of cores
         self._span, self._train = span, trains(span.read_items(["split"]))
         self._numbers = span.start + np.flatnonzero(self._train)
         self.embeddings = span.read_embeddings()[self._train]
@@ -76,13 +86,10 @@ class Shard:
 
     def rows(self, view: View) -> Float32:
         """(n, width) vectors in a view; the last is kept, since iterations ask for it again."""
-        key = (
-            view.space,
-            view.latent,
-            *((level.space, level.codebook.tobytes(), level.centres.tobytes()) for level in view.levels),
-        )
+        key = (view.space, view.latent, view.metric, *map(_told, view.levels))
         if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self._make(view))
+            rows = self._make(view)
+            self._kept = (key, directions(rows) if view.metric == "cosine" else rows)
         return self._kept[1]
 
     def _make(self, view: View) -> Float32:
@@ -106,21 +113,26 @@ class Shard:
         return self.rows(view)[self._draws(seed, stream) < count / total]
 
     def statistics(
-        self, view: View, centroids: Float32, price: Float32 | None, far: int, batch: float, tag: str
+        self, view: View, centroids: Float32, price: Float32 | None, softness: float, batch: float, tag: str
     ) -> Sums:
-        """Sums and counts under `centroids`; of a seeded share `batch` of the rows where that is below 1."""
-        return statistics(self._batch(view, batch, tag), centroids, price, far)
+        """Sums, counts and loads under `centroids`; of a seeded share `batch` of the rows where that is below 1."""
+        return statistics(self._batch(view, batch, tag), centroids, price, softness)
+
+    def farthest(self, view: View, centroids: Float32, count: int, batch: float, tag: str) -> Far:
+        """Rows of the same batch that are farthest from their centroid."""
+        return farthest(self._batch(view, batch, tag), centroids, count)
 
     def oversample(self, view: View, chosen: Float32, rate: float, seed: int, tag: str) -> Float32:
         """Rows drawn with probability rate · d², d² to the nearest row chosen so far (a round of k-means||)."""
         rows = self.rows(view)
-        distance = assign(rows, chosen)[1]
+        distance = squares(rows, chosen, assign(rows, chosen))
         return rows[self._draws(seed, tag) < rate * distance]
 
-    def embedding_sums(self, view: View, centroids: Float32) -> tuple[Float64, Int64]:
-        """Sums of the embeddings, and counts, of each cluster of `view` (the centres of a level on features)."""
-        label, _ = assign(self.rows(view), centroids)
-        return cluster_sums(self.embeddings, label, len(centroids)), np.bincount(label, minlength=len(centroids))
+    def embedding_sums(self, view: View, centroids: Float32, price: Float32 | None) -> tuple[Float64, Int64]:
+        """Of each cluster of `view` the sum of what its levels leave of the members' embeddings, and the count."""
+        label = assign(self.rows(view), centroids, price)
+        left = self.rows(replace(view, space="embeddings", metric="euclidean"))
+        return cluster_sums(left, label, len(centroids)), np.bincount(label, minlength=len(centroids))
 
     def gradient(
         self, view: View, codebooks: list[Float32], slopes: Any, temperatures: list[float], batch: float, tag: str
@@ -131,3 +143,9 @@ class Shard:
     def _batch(self, view: View, share: float, tag: str) -> Float32:
         rows = self.rows(view)
         return rows[self._draws(0, tag) < share] if share < 1 else rows
+
+
+def _told(level: Level) -> tuple[Any, ...]:
+    """What tells a level from others."""
+    arrays = (level.codebook, level.centres, level.price)
+    return level.space, level.metric, *(None if array is None else array.tobytes() for array in arrays)

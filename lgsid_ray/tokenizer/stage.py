@@ -78,7 +78,7 @@ def _fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
         settings = _sized(config, work, training_items(work))
         tokenizer, history = TRAINED[settings.kind](work, settings, config.seed, out)
     else:
-        pool = Pool(work, settings.kmeans.actors)
+        pool = Pool(work, settings.kmeans.actors, out)
         try:
             settings = _sized(config, work, pool.trained)
             tokenizer, history = FITS[settings.kind](pool, settings, config.seed)

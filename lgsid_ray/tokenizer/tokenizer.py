@@ -95,6 +95,8 @@ class Tokenizer:
             tensors[f"level_{number}.centres"] = level.centres
             if level.codebook is not level.centres:
                 tensors[f"level_{number}.codebook"] = level.codebook
+            if level.price is not None:
+                tensors[f"level_{number}.price"] = level.price
         if isinstance(self.transform, Transform):
             tensors["moments.total"] = self.transform.moments.total
             tensors["moments.square"] = self.transform.moments.square
@@ -156,7 +158,8 @@ class Tokenizer:
             codebook = tensors.get(f"level_{number}.codebook", centres)
             if (how["assigner"], how["metric"]) not in ASSIGNERS:
                 raise ValueError(f"assigner {how['assigner']} by {how['metric']} is not known to this version")
-            levels.append(Level(how["space"], codebook, centres, how["metric"], how["assigner"]))
+            price = tensors[f"level_{number}.price"] if how["assigner"] == "priced" else None
+            levels.append(Level(how["space"], codebook, centres, how["metric"], price))
         transform: Transform | Lots | None = None
         if told := header.get("lots"):
             transform = Lots(**told)

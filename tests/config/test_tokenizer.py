@@ -13,7 +13,7 @@ def test_without_a_kind_it_is_hgit() -> None:
     assert load(None, ["tokenizer.kind=res_kmeans"]).tokenizer == ResKMeansConfig()
 
 
-@pytest.mark.parametrize("kind", ["hgit", "res_kmeans", "rq_vae", "geo_fused", "random"])
+@pytest.mark.parametrize("kind", ["hgit", "res_kmeans", "rq_vae", "geo_fused", "unified_sid", "random"])
 def test_what_is_printed_reads_back(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     config = load(None, [f"tokenizer.kind={kind}", "tokenizer.kmeans.iterations=3"])
     file = tmp_path_factory.mktemp("config") / "config.yaml"
@@ -48,13 +48,16 @@ def test_sizes_are_proposed_from_the_number_of_items(
         (["tokenizer.features.geohash_precision=13"], r"tokenizer\.features\.geohash_precision: .*12"),
         (["tokenizer.sizes=[4, a]"], r"tokenizer\.sizes\.1: "),
         (["tokenizer.sizes=[4294967296, 4294967296]"], "tokenizer: sizes .* span 2\\^63"),
-        (["tokenizer.kind=rq"], "tokenizer: .*'hgit', 'res_kmeans', 'rq_vae', 'geo_fused', 'random'"),
+        (["tokenizer.kind=rq"], "tokenizer: .*'hgit', 'res_kmeans', 'rq_vae', 'geo_fused', 'unified_sid', 'random'"),
         (["tokenizer.name=A/b"], r"tokenizer\.name: "),
         (["tokenizer.name=v1.2"], r"tokenizer\.name: "),  # a dot parts the keys of a measure
         (["tokenizer.name=origin"], "rankers without SIDs go by it"),
         (["tokenizer=hgit"], "tokenizer: "),
         (["tokenizer.sizes=many"], r"tokenizer\.sizes: .*'auto'"),
         (["tokenizer.sizes=[4, 4]", "tokenizer.bits=9"], "bits are for sizes 'auto'"),
+        (["tokenizer.kind=unified_sid", "tokenizer.cosine_levels=4"], "cosine_levels 4: there are 3 levels"),
+        (["tokenizer.kind=rq_vae", "tokenizer.kmeans.balanced=true"], "kmeans.balanced: kind 'rq_vae' has no clusters"),
+        (["tokenizer.kind=random", "tokenizer.kmeans.balanced=true"], "kmeans.balanced: kind 'random' has no clusters"),
         (["tokenizer.sizes=[64]", "tokenizer.last_level=shared"], "needs two sizes or more"),
     ],
 )

@@ -24,7 +24,8 @@ from tests.conftest import stream_in_process
 class InProcess:
     """A pool whose shards are here."""
 
-    def __init__(self, spans: list[Span], actors: int) -> None:
+    def __init__(self, spans: list[Span], actors: int, out: StageDir | None = None) -> None:
+        self.out = out
         threads = torch.get_num_threads()
         self._shards = [Shard(span) for span in spans]  # which takes one thread, as in an actor
         torch.set_num_threads(threads)

@@ -1,7 +1,7 @@
 """Fitting over real shards, without Ray: the quality of K-Means beside scikit-learn's, and the training of levels."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,31 @@ import torch
 from scipy.stats import chisquare
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import make_blobs
+from threadpoolctl import threadpool_limits
 
 from lgsid_ray.artifacts import Embeddings, Items
 from lgsid_ray.artifacts.embeddings import column
-from lgsid_ray.config.tokenizer import FeatureConfig, HgitConfig, KMeansConfig, RandomConfig, ResKMeansConfig
-from lgsid_ray.errors import InputError
+from lgsid_ray.config.tokenizer import (
+    FeatureConfig,
+    HgitConfig,
+    KMeansConfig,
+    RandomConfig,
+    ResKMeansConfig,
+    UnifiedSidConfig,
+)
+from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.tokenizer.assign import assign
+from lgsid_ray.tokenizer.clustering import kmeans
 from lgsid_ray.tokenizer.features import COLUMNS
-from lgsid_ray.tokenizer.fit import kmeans, residual_levels, train_levels
-from lgsid_ray.tokenizer.kmeans import assign, statistics
+from lgsid_ray.tokenizer.fit import residual_levels, train_levels
+from lgsid_ray.tokenizer.kmeans import statistics
 from lgsid_ray.tokenizer.levels import Level, on_embeddings, walk
+from lgsid_ray.tokenizer.metrics import level_metrics
 from lgsid_ray.tokenizer.registry import FITS
 from lgsid_ray.tokenizer.shard import Shard, View
 from lgsid_ray.tokenizer.spans import Slice, Span
+from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 CUTS = (0, 1, 700, 1500)
 PLAIN = View()
@@ -34,12 +46,18 @@ PLAIN = View()
 
 @dataclass
 class LocalPool:
-    """The pool's `map` over shards of this process."""
+    """The pool's `map` over shards of this process; dies at the call after `lives`."""
 
     shards: list[Shard]
     trained: int
+    out: StageDir | None = None
+    lives: int = 1 << 30
+    calls: int = 0
 
     def map(self, method: str, *arguments: Any) -> list[Any]:
+        self.calls += 1
+        if self.calls > self.lives:
+            raise KeyboardInterrupt
         return [getattr(shard, method)(*arguments) for shard in self.shards]
 
 
@@ -47,12 +65,17 @@ class LocalPool:
 def threads() -> Iterator[None]:
     """Shards take one thread; give the others back."""
     before = torch.get_num_threads()
-    yield
+    with threadpool_limits(1, "blas"):
+        yield
     torch.set_num_threads(before)
 
 
 def pool_of(
-    rows: np.ndarray, folder: Path, train: np.ndarray | None = None, columns: dict[str, Any] | None = None
+    rows: np.ndarray,
+    folder: Path,
+    train: np.ndarray | None = None,
+    columns: dict[str, Any] | None = None,
+    cuts: tuple[int, ...] = CUTS,
 ) -> LocalPool:
     """Shards of unequal length whose embeddings are `rows`; items all alike but for `columns`."""
     count = len(rows)
@@ -65,7 +88,7 @@ def pool_of(
     items.write(pa.table({**keys, **fixed, **absent}))
     embeddings.write(pa.table({**keys, "embedding": column(rows)}))
     shards = []
-    for start, stop in pairwise([*(cut for cut in CUTS if cut < count), count]):
+    for start, stop in pairwise([*(cut for cut in cuts if cut < count), count]):
         both = ([Slice(table.parts()[0], start, stop - start)] for table in (items, embeddings))
         shards.append(Shard(Span(items, embeddings, start, stop, *both)))
     return LocalPool(shards, int(train.sum()))
@@ -84,7 +107,7 @@ def levels_of(rows: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
     left, out = rows, []
     for size in sizes:
         out.append(left[:size].copy())
-        left = left - out[-1][assign(left, out[-1])[0]]
+        left = left - out[-1][assign(left, out[-1])]
     return out
 
 
@@ -92,7 +115,7 @@ def levels_of(rows: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
 def test_lloyd_is_on_average_as_good_as_scikit_learns(spread: float, tmp_path: Path) -> None:
     rows = blobs(spread=spread)
     pool = pool_of(rows, tmp_path)
-    mine = [statistics(rows, kmeans(pool, PLAIN, 15, KMeansConfig(), seed, "a")).inertia for seed in range(6)]
+    mine = [statistics(rows, kmeans(pool, PLAIN, 15, KMeansConfig(), seed, "a").centroids).inertia for seed in range(6)]
     theirs = [KMeans(15, n_init=1, random_state=seed).fit(rows).inertia_ for seed in range(6)]
     assert np.mean(mine) <= 1.03 * np.mean(theirs)
     assert min(mine) <= 1.03 * min(theirs)
@@ -102,7 +125,7 @@ def test_mini_batches_are_on_average_as_good_as_scikit_learns(tmp_path: Path) ->
     rows = blobs()
     pool = pool_of(rows, tmp_path)
     config = KMeansConfig(method="minibatch", batch_rows=300, iterations=40)
-    mine = [statistics(rows, kmeans(pool, PLAIN, 15, config, seed, "a")).inertia for seed in range(6)]
+    mine = [statistics(rows, kmeans(pool, PLAIN, 15, config, seed, "a").centroids).inertia for seed in range(6)]
     theirs = [
         MiniBatchKMeans(15, n_init=1, batch_size=300, max_iter=6, random_state=seed).fit(rows).inertia_
         for seed in range(6)
@@ -110,15 +133,95 @@ def test_mini_batches_are_on_average_as_good_as_scikit_learns(tmp_path: Path) ->
     assert np.mean(mine) <= 1.05 * np.mean(theirs)
 
 
+def uneven(count: int, dimension: int = 24, groups: int = 40, seed: int = 0) -> np.ndarray:
+    """Unit vectors in groups of very unequal sizes and widths."""
+    rng = np.random.default_rng(seed)
+    group = rng.choice(groups, count, p=rng.dirichlet(np.full(groups, 0.3)))
+    width = rng.lognormal(-1.5, 1, groups)[group, None]
+    rows = rng.standard_normal((groups, dimension))[group] + width * rng.standard_normal((count, dimension))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def evenness(tokenizer: Tokenizer, tokens: np.ndarray) -> list[float]:
+    """Perplexity of each level's usage, over its size."""
+    sizes = tokenizer.sizes
+    counts = [np.bincount(column, minlength=size) for column, size in zip(tokens.T, sizes, strict=True)]
+    return [level_metrics(count)["perplexity"] / size for count, size in zip(counts, sizes, strict=True)]
+
+
 @pytest.mark.parametrize("method", ["lloyd", "minibatch"])
-def test_balanced_evens_the_sizes_of_the_clusters(method: str, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    rows = (rng.exponential(1, (2000, 1)) * rng.standard_normal((2000, 4))).astype(np.float32)
-    pool, spread = pool_of(rows, tmp_path), []
+def test_balanced_levels_are_even_after_encoding_at_a_small_cost(method: str, tmp_path: Path) -> None:
+    rows, sizes, found = uneven(2400), [24, 16, 16], {}
+    pool = pool_of(rows, tmp_path)
     for balanced in (False, True):
-        config = KMeansConfig(method=method, batch_rows=1000, balanced=balanced, iterations=40)
-        spread.append(statistics(rows, kmeans(pool, PLAIN, 12, config, 0, "a")).counts.std())
-    assert spread[1] < 0.5 * spread[0]
+        config = {"method": method, "batch_rows": 1000, "iterations": 30, "balanced": balanced}
+        tokenizer, _ = FITS["res_kmeans"](pool, ResKMeansConfig(sizes=sizes, kmeans=KMeansConfig(**config)), 0)
+        tokenizer.save(tmp_path / str(balanced))
+        tokenizer = Tokenizer.load(tmp_path / str(balanced))
+        tokens = tokenizer.encode(None, rows)
+        assert all(len(np.unique(column)) == size for column, size in zip(tokens.T, sizes, strict=True)) or not balanced
+        error = np.square(rows - tokenizer.decode(tokens)).sum(axis=1).mean()
+        found[balanced] = (min(evenness(tokenizer, tokens)), error)
+    assert found[False][0] < 0.6
+    assert found[True][0] > 0.9
+    variance = np.square(rows - rows.mean(axis=0)).sum(axis=1).mean()
+    assert found[True][1] - found[False][1] < 0.1 * variance
+
+
+@pytest.mark.parametrize("method", ["lloyd", "minibatch"])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_fit_that_is_killed_goes_on_to_the_same_result(method: str, balanced: bool, tmp_path: Path) -> None:
+    settings = KMeansConfig(method=method, balanced=balanced, batch_rows=300, iterations=8, tolerance=0)
+    config = ResKMeansConfig(sizes=[12, 9], kmeans=settings)
+    whole = pool_of(uneven(800), tmp_path / "rows")
+    tokenizer, _ = FITS["res_kmeans"](whole, config, 0)
+    torn = replace(whole, out=StageDir(f"{tmp_path}/out"), lives=whole.calls // 4, calls=0)
+    kills = 0
+    while True:
+        try:
+            found, _ = FITS["res_kmeans"](torn, config, 0)
+            break
+        except KeyboardInterrupt:
+            kills += 1
+            torn = replace(torn, calls=0, lives=whole.calls // 4 + 10 * kills)
+    assert kills >= 2
+    assert torn.calls < 0.8 * whole.calls, "the steps of earlier calls are not taken again"
+    for a, b in zip(found.levels, tokenizer.levels, strict=True):
+        assert np.array_equal(a.codebook, b.codebook)
+        assert np.array_equal(a.price, b.price)
+    with torn.out.write("work/kmeans/level-2.safetensors") as file:  # type: ignore[union-attr]
+        file.write(b"torn")
+    with pytest.raises(StorageError, match=r"level-2\.safetensors is corrupt"):
+        FITS["res_kmeans"](replace(torn, lives=1 << 30), config, 0)
+
+
+def test_rows_that_training_never_saw_fall_evenly_too(tmp_path: Path) -> None:
+    rows = uneven(4000)
+    config = ResKMeansConfig(sizes=[16, 12], kmeans=KMeansConfig(balanced=True))
+    tokenizer, _ = FITS["res_kmeans"](pool_of(rows[:2000], tmp_path), config, 0)
+    assert min(evenness(tokenizer, tokenizer.encode(None, rows[2000:]))) > 0.85
+
+
+def test_prices_are_the_same_however_rows_are_cut_into_shards(tmp_path: Path) -> None:
+    rows, found = uneven(1200), []
+    for cuts in ((0, 1, 700), (0, 500)):
+        pool = pool_of(rows, tmp_path / str(len(cuts)), cuts=cuts)
+        found.append(kmeans(pool, PLAIN, 12, KMeansConfig(balanced=True), 0, "a"))
+    # Sums are added shard by shard, so another cut rounds another way, and that alone.
+    assert found[0].price == pytest.approx(found[1].price, abs=1e-4)
+    assert found[0].centroids == pytest.approx(found[1].centroids, abs=1e-4)
+
+
+@pytest.mark.parametrize("steps", [0, 30])
+def test_hgits_learnt_levels_are_priced_once_they_are_learnt(steps: int, tmp_path: Path) -> None:
+    rows, sizes = uneven(1500), [12, 12, 10]
+    pool = pool_of(rows, tmp_path, columns=places(1500))
+    config = HgitConfig(sizes=sizes, steps=steps, kmeans=KMeansConfig(balanced=True))
+    tokenizer, history = FITS["hgit"](pool, config, 0)
+    items = pa.table({**{name: ["x"] * 1500 for name in COLUMNS}, **places(1500)})
+    assert min(evenness(tokenizer, tokenizer.encode(items, rows))) > 0.9
+    # Eq 16 itself knows no prices: the history is that of the codebooks alone.
+    assert min(row["loss"] for row in history) <= history[0]["loss"]
 
 
 @pytest.mark.parametrize("method", ["lloyd", "minibatch"])
@@ -127,7 +230,7 @@ def test_fewer_distinct_rows_than_clusters_are_all_hit(method: str, balanced: bo
     distinct = gauss(4, 6, 0)
     rows = distinct[np.arange(900) % 4]
     config = KMeansConfig(method=method, balanced=balanced)
-    centroids = kmeans(pool_of(rows, tmp_path), PLAIN, 7, config, 0, "a")
+    centroids = kmeans(pool_of(rows, tmp_path), PLAIN, 7, config, 0, "a").centroids
     assert centroids.shape == (7, 6)
     assert np.isfinite(centroids).all()
     if not balanced:
@@ -136,7 +239,7 @@ def test_fewer_distinct_rows_than_clusters_are_all_hit(method: str, balanced: bo
 
 def test_as_many_clusters_as_rows_gives_every_row_its_own(tmp_path: Path) -> None:
     rows = gauss(40, 6, 0)
-    found = statistics(rows, kmeans(pool_of(rows, tmp_path), PLAIN, 40, KMeansConfig(), 0, "a"))
+    found = statistics(rows, kmeans(pool_of(rows, tmp_path), PLAIN, 40, KMeansConfig(), 0, "a").centroids)
     assert (found.counts == 1).all()
     assert found.inertia < 1e-9
 
@@ -145,7 +248,7 @@ def test_as_many_clusters_as_rows_gives_every_row_its_own(tmp_path: Path) -> Non
 def test_batches_without_a_row_change_nothing(method: str, tmp_path: Path) -> None:
     rows = blobs(300)
     config = KMeansConfig(method=method, balanced=True, batch_rows=1, iterations=5)
-    assert np.isfinite(kmeans(pool_of(rows, tmp_path), PLAIN, 5, config, 0, "a")).all()
+    assert np.isfinite(kmeans(pool_of(rows, tmp_path), PLAIN, 5, config, 0, "a").centroids).all()
 
 
 def test_held_out_items_have_no_say(tmp_path: Path) -> None:
@@ -153,7 +256,7 @@ def test_held_out_items_have_no_say(tmp_path: Path) -> None:
     train = np.arange(800) % 3 > 0
     other = np.where(train[:, None], rows, 99).astype(np.float32)
     a, b = (
-        kmeans(pool_of(x, tmp_path / name, train), PLAIN, 8, KMeansConfig(), 0, "a")
+        kmeans(pool_of(x, tmp_path / name, train), PLAIN, 8, KMeansConfig(), 0, "a").centroids
         for name, x in (("a", rows), ("b", other))
     )
     assert np.array_equal(a, b)
@@ -164,12 +267,12 @@ def test_every_level_of_residual_kmeans_lowers_the_error(tmp_path: Path) -> None
     pool, books, errors = pool_of(rows, tmp_path), [], [float(np.square(rows).sum())]
     for level in range(3):
         here = View(levels=tuple(books))
-        books.append(on_embeddings(kmeans(pool, here, 10, KMeansConfig(), 0, f"level-{level}")))
+        books.append(on_embeddings(kmeans(pool, here, 10, KMeansConfig(), 0, f"level-{level}").centroids))
         errors.append(
             sum(
                 part.inertia
                 for part in pool.map(
-                    "statistics", View(levels=tuple(books)), np.zeros((1, 6), np.float32), None, 0, 1.0, ""
+                    "statistics", View(levels=tuple(books)), np.zeros((1, 6), np.float32), None, 0.0, 1.0, ""
                 )
             )
         )
@@ -217,7 +320,7 @@ def test_learnt_levels_are_as_good_as_those_of_faiss_and_use_their_codes_evenly(
 def test_a_step_too_long_never_returns_worse_codebooks(tmp_path: Path) -> None:
     rows = blobs(600)
     pool = pool_of(rows, tmp_path)
-    start = [kmeans(pool, PLAIN, 15, KMeansConfig(), 0, "a")]
+    start = [kmeans(pool, PLAIN, 15, KMeansConfig(), 0, "a").centroids]
     config = HgitConfig(steps=3, regulariser=0, learning_rate=5)
     found, history = train_levels(pool, PLAIN, start, config, 0)
     assert history[1]["loss"] > history[0]["loss"]
@@ -250,7 +353,7 @@ def test_the_soft_regulariser_evens_hard_usage(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = (rng.exponential(1, (1800, 1)) * rng.standard_normal((1800, 6))).astype(np.float32)
     pool = pool_of(rows, tmp_path)
-    start = [kmeans(pool, PLAIN, 16, KMeansConfig(), 0, "a")]
+    start = [kmeans(pool, PLAIN, 16, KMeansConfig(), 0, "a").centroids]
     kl = []
     for weight in (0.0, 1.0):
         _, history = train_levels(pool, PLAIN, start, HgitConfig(steps=100, regulariser=weight), 0)
@@ -271,7 +374,7 @@ def test_views_that_share_their_arrays_are_told_apart(tmp_path: Path) -> None:
     rows = blobs(300)
     (shard,) = pool_of(rows[:1], tmp_path).shards
     centres = gauss(3, 6, 0)
-    label = assign(rows[:1], centres)[0]
+    label = assign(rows[:1], centres)
     assert np.array_equal(shard.rows(View()), rows[:1])
     assert np.array_equal(shard.rows(View(levels=(on_embeddings(centres),))), rows[:1] - centres[label])
     other = Level("embeddings", centres, centres + 1)
@@ -332,6 +435,46 @@ def test_res_kmeans_is_residual_kmeans(tmp_path: Path) -> None:
         np.testing.assert_allclose(level.centres, means, atol=0.15)
         assert np.square(after).sum() < np.square(left).sum()
         left = after
+
+
+def test_spherical_kmeans_is_the_plain_loop(tmp_path: Path) -> None:
+    rows = blobs(1200) * np.linspace(0.1, 5, 1200, dtype=np.float32)[:, None]
+    view, config = View(metric="cosine"), KMeansConfig(iterations=6, tolerance=0)
+    pool = pool_of(rows, tmp_path)
+    first = kmeans(pool, view, 9, KMeansConfig(iterations=1), 0, "a").centroids.astype(np.float64)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float64)
+    for _ in range(5):
+        label = (unit @ first.T).argmax(axis=1)
+        sums = np.stack([unit[label == code].sum(axis=0) for code in range(9)])
+        first = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    found = kmeans(pool, view, 9, config, 0, "a").centroids
+    assert found == pytest.approx(first, abs=1e-6)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(9), abs=1e-6)
+
+
+@pytest.mark.parametrize("cosine_levels", [1, 2])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_unified_sid_goes_by_angle_and_then_by_distance(cosine_levels: int, balanced: bool, tmp_path: Path) -> None:
+    rows = uneven(1500)
+    config = UnifiedSidConfig(sizes=[12, 8, 6], cosine_levels=cosine_levels, kmeans=KMeansConfig(balanced=balanced))
+    tokenizer, history = FITS["unified_sid"](pool_of(rows, tmp_path), config, 0)
+    tokenizer.save(tmp_path)
+    tokens = Tokenizer.load(tmp_path).encode(None, rows)
+    left = rows.astype(np.float64)
+    for number, level in enumerate(tokenizer.levels):
+        by_angle = number < cosine_levels
+        assert level.metric == ("cosine" if by_angle else "euclidean")
+        if by_angle:
+            assert np.linalg.norm(level.codebook, axis=1) == pytest.approx(np.ones(level.size), abs=1e-6)
+            means = np.stack([left[tokens[:, number] == code].mean(axis=0) for code in range(level.size)])
+            assert level.centres == pytest.approx(means, abs=1e-6)
+        here = left / np.linalg.norm(left, axis=1, keepdims=True) if by_angle else left
+        price = 0 if level.price is None else level.price.astype(float)
+        cost = np.square(here[:, None] - level.codebook).sum(axis=2) + price
+        assert cost[np.arange(1500), tokens[:, number]] == pytest.approx(cost.min(axis=1), abs=1e-6)
+        left = left - level.centres[tokens[:, number]]
+    assert history == []
+    assert not balanced or min(evenness(tokenizer, tokens)) > 0.9
 
 
 def test_random_ids_are_even_and_say_nothing(tmp_path: Path) -> None:
@@ -396,7 +539,7 @@ def test_every_knob_of_fitting_changes_the_tokenizer(tmp_path: Path) -> None:
 
 
 def test_the_knobs_are_all_there_are() -> None:
-    of_the_stage = {"kind", "name", "embeddings", "min_usage", "last_level", "disambiguate"}
+    of_the_stage = {"kind", "name", "bits", "embeddings", "min_usage", "last_level", "disambiguate"}
     assert set(HgitConfig.model_fields) == {*KNOBS, *of_the_stage}
     for name, section, resources in (("features", FeatureConfig, set()), ("kmeans", KMeansConfig, {"actors"})):
         assert {key for value in KNOBS[name] for key in value} == set(section.model_fields) - resources

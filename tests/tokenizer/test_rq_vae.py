@@ -8,7 +8,7 @@ import torch
 
 from lgsid_ray.config.tokenizer import RqVaeConfig
 from lgsid_ray.errors import StorageError
-from lgsid_ray.tokenizer.kmeans import assign
+from lgsid_ray.tokenizer.assign import assign, squares
 from lgsid_ray.tokenizer.rq_vae import RqVae, tokenizer_of
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 
@@ -91,7 +91,7 @@ def test_dead_codes_go_to_far_rows_and_living_ones_stay() -> None:
     moved = (books["codebooks.0"] != before).any(dim=1)
     assert moved.tolist() == [code == 3 for code in range(8)]
     latents = model.latent(torch.from_numpy(groups())).detach().numpy()
-    distance = assign(latents, before.numpy())[1]
+    distance = squares(latents, before.numpy(), assign(latents, before.numpy()))
     assert books["codebooks.0"][3].numpy() == pytest.approx(latents[distance.argmax()])
     assert 1 <= figures["perplexity_1"] <= 7
 
@@ -105,7 +105,7 @@ def test_the_saved_tokenizer_is_the_network(tmp_path: Path) -> None:
         latents = model.latent(torch.from_numpy(rows))
         left, tokens = latents.numpy(), []
         for codebook in model.codebooks:
-            tokens.append(assign(left, codebook.numpy())[0])
+            tokens.append(assign(left, codebook.numpy()))
             left = left - codebook.numpy()[tokens[-1]]
         decoded = model.decoder(latents - torch.from_numpy(left)) * model.scale + model.mean
     found = tokenizer.encode(None, rows)

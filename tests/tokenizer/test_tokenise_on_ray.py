@@ -12,7 +12,7 @@ from lgsid_ray.artifacts import Inverse, Sids
 from lgsid_ray.errors import StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import stage as stage_module
-from lgsid_ray.tokenizer.fit import kmeans
+from lgsid_ray.tokenizer.clustering import kmeans
 from lgsid_ray.tokenizer.pool import Pool
 from lgsid_ray.tokenizer.shard import View
 from lgsid_ray.tokenizer.spans import spans
@@ -66,7 +66,7 @@ def test_an_actor_that_dies_is_replaced(inputs: dict[str, StageDir]) -> None:
         pool = Pool(spans(inputs["catalogue"], inputs["vectors"], 300), 2)
         if kill:
             ray.kill(pool._actors[1])
-        found.append(kmeans(pool, View(), 10, settings.kmeans, 0, "level-1"))
+        found.append(kmeans(pool, View(), 10, settings.kmeans, 0, "level-1").centroids)
         pool.close()
     assert np.array_equal(found[0], found[1])
 

@@ -63,7 +63,9 @@ def test_reconstruction_error_is_that_of_the_saved_tokenizer(inputs: dict[str, S
     assert np.allclose(tokenizer.levels[0].centres[tokens[0, 0]], vectors(2000)[members].mean(axis=0), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["hgit, steps: 5", "res_kmeans", "geo_fused", "random"])
+@pytest.mark.parametrize(
+    "kind", ["hgit, steps: 5", "res_kmeans, kmeans: {balanced: true}", "geo_fused", "unified_sid", "random"]
+)
 def test_a_saved_tokenizer_gives_every_item_the_sid_it_had(
     kind: str, inputs: dict[str, StageDir], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """A whole tokenizer: encode against the loop of Eq 10-12 and in any batch, round trips of its file, torn files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import load, save
 from lgsid_ray.config.tokenizer import FeatureConfig
 from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.tokenizer.assign import directions
 from lgsid_ray.tokenizer.features import COLUMNS, Transform, moments, raw_features
 from lgsid_ray.tokenizer.latent import Beside
 from lgsid_ray.tokenizer.levels import Level, on_embeddings
@@ -84,6 +86,29 @@ def test_near_ties_fall_alike_alone_and_in_any_batch() -> None:
     assert np.array_equal(np.concatenate(alone), whole)
     order = rng.permutation(400)
     assert np.array_equal(tokenizer.encode(None, rows[order]), whole[order])
+
+
+def ranked(dimension: int = 6) -> Tokenizer:
+    """Levels by every metric and assigner."""
+    levels = []
+    for size, price in ((9, None), (8, np.linspace(0, 0.3, 8, dtype=np.float32))):
+        code, centre = directions(gauss(size, dimension, size)), gauss(size, dimension, size)
+        levels += [Level("embeddings", code, centre, "cosine", price), on_embeddings(gauss(size, dimension, 3), price)]
+    return Tokenizer("unified_sid", tuple(levels))
+
+
+def test_prices_and_angles_are_saved_and_an_item_has_its_tokens_alone(tmp_path: Path) -> None:
+    tokenizer, rows = ranked(), gauss(300, 6, 5)
+    whole = tokenizer.encode(None, rows)
+    free = Tokenizer("unified_sid", tuple(replace(level, price=None) for level in tokenizer.levels))
+    assert (free.encode(None, rows)[:, 3] != whole[:, 3]).any()
+    tokenizer.save(tmp_path)
+    found = Tokenizer.load(tmp_path)
+    for a, b in zip(found.levels, tokenizer.levels, strict=True):
+        assert (a.metric, a.assigner, a.price is None) == (b.metric, b.assigner, b.price is None)
+        assert a.price is None or np.array_equal(a.price, b.price)
+    assert np.array_equal(found.encode(None, rows), whole)
+    assert np.array_equal(np.concatenate([found.encode(None, row[None]) for row in rows]), whole)
 
 
 def test_decode_sums_the_chosen_centres() -> None:

@@ -1,0 +1,117 @@
+"""Which code a row goes to: a function of that row and the codes alone, whatever else is in the batch. No Ray here.
+
+A row x goes to the code j of least ‖x - μ_j‖² + p_j. Without prices p that is the nearest; with them the codes' regions
+are a power diagram, whose prices can give every code its share of rows (Aurenhammer, Hoffmann and Aronov, 1998).
+"""
+
+import numpy as np
+import torch
+from scipy.linalg.blas import sgemm
+
+from lgsid_ray.arrays import Float32, Float64, Int64
+
+BLOCK = 1024  # rows compared at once: few enough for their scores to stay in a core's cache
+_SETTLED = 1 << 22  # numbers of the differences that are taken at once to settle near ties
+
+
+class Codes:
+    """Codes made ready to be compared with blocks of rows.
+
+    Args:
+        centroids: (k, d). price: (k,) of the codes, in units of squared distance; None: all alike.
+    """
+
+    def __init__(self, centroids: Float32, price: Float32 | None = None) -> None:
+        self._centroids = np.ascontiguousarray(centroids)
+        self._price = np.zeros(len(centroids)) if price is None else price.astype(np.float64)
+        squares = np.square(centroids, dtype=np.float64).sum(axis=1) + self._price
+        self._offset = (squares / -2).astype(np.float32)
+        # Memory for the scores of a block, used again and again: to ask for it anew costs as much as to choose from it.
+        self._scores = np.empty((BLOCK, len(centroids)), np.float32)
+        self._length = float(np.sqrt(np.abs(squares).max(initial=0.0)))
+
+    def scores(self, block: Float32) -> Float32:
+        """(n, k) x·μ - (‖μ‖² + p) / 2 of at most BLOCK (n, d) rows, greatest where ‖x - μ‖² + p is least.
+
+        One matrix product, into memory that the next call writes to again.
+        """
+        out = self._scores[: len(block)]
+        out[:] = self._offset
+        # Fortran's order is that of the transposes, so nothing is copied.
+        found: Float32 = sgemm(1.0, self._centroids.T, block.T, 1.0, out.T, trans_a=True, overwrite_c=True).T
+        return found
+
+    def labels(self, block: Float32, score: Float32) -> Int64:
+        """(n,) codes of (n, d) rows by their scores, which are used up; of equals as float64 tells them the first.
+
+        Products round as their batch has it, so what they cannot tell apart is settled by differences in float64.
+        """
+        every, label = np.arange(len(block)), score.argmax(axis=1)
+        top = score[every, label]
+        score[every, label] = -np.inf
+        bound = self._rounding(block)
+        unsure = np.flatnonzero(~(top - torch.from_numpy(score).amax(dim=1).numpy() > bound))
+        if len(unsure):
+            score[every, label] = top
+            near = score[unsure] >= (top - bound)[unsure, None]
+            label[unsure] = self._settled(block[unsure], near)
+        return label
+
+    def _rounding(self, block: Float32) -> Float64:
+        """(n,) bounds on the error of the difference of two scores, in whatever order their terms are added.
+
+        A product of d terms is off by at most d·u·‖x‖‖μ‖, u half of float32's epsilon (Higham, 2002, section 3.1);
+        some terms more cover the offset, the difference and this bound itself, and the tiny what underflows.
+        """
+        norms = np.sqrt(np.einsum("ij,ij->i", block, block)).astype(np.float64)
+        relative = float(np.finfo(np.float32).eps) * self._length * (norms + self._length / 2)
+        return (block.shape[1] + 16) * (relative + float(np.finfo(np.float32).tiny))
+
+    def _settled(self, rows: Float32, near: np.ndarray) -> Int64:
+        """(m,) the first code of least cost in float64, of those that (m, k) `near` leaves each row."""
+        label = np.empty(len(rows), np.int64)
+        step = max(1, _SETTLED // max(1, self._centroids.size))
+        for start in range(0, len(rows), step):
+            some = near[start : start + step]
+            row, code = np.nonzero(some)
+            apart = rows[start + row].astype(np.float64) - self._centroids[code]
+            cost = np.full(some.shape, np.inf)
+            cost[row, code] = np.square(apart).sum(axis=1) + self._price[code]
+            label[start : start + step] = cost.argmin(axis=1)
+        return label
+
+
+def assign(rows: Float32, centroids: Float32, price: Float32 | None = None) -> Int64:
+    """(n,) the code of least ‖x - μ‖² + p for each of (n, d) rows; of equals, as float64 tells them, the first.
+
+    Args:
+        rows: (n, d). centroids: (k, d). price: (k,) p, in units of squared distance; None: all alike.
+    """
+    codes, label = Codes(centroids, price), np.empty(len(rows), np.int64)
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        label[start : start + BLOCK] = codes.labels(block, codes.scores(block))
+    return label
+
+
+def assign_by_angle(rows: Float32, centroids: Float32, price: Float32 | None = None) -> Int64:
+    """`assign` of the rows' directions: with unit centroids ‖x/‖x‖ - μ‖² is 2 - 2 cos(x, μ)."""
+    return assign(directions(rows), centroids, price)
+
+
+def directions(rows: Float32) -> Float32:
+    """(n, d) rows scaled to length 1; zero stays zero."""
+    norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
+    return (rows / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+def squares(rows: Float32, centroids: Float32, label: Int64) -> Float64:
+    """(n,) squared distances of (n, d) rows to the centroids that `label` names.
+
+    From the differences themselves, not from products: no cancellation, so an exact hit has distance 0.
+    """
+    distance, mu = np.empty(len(rows), np.float64), torch.from_numpy(centroids)
+    for start in range(0, len(rows), BLOCK):
+        block, mine = torch.from_numpy(rows[start : start + BLOCK]), torch.from_numpy(label[start : start + BLOCK])
+        distance[start : start + BLOCK] = (block - mu[mine]).square().sum(1).numpy()
+    return distance
