@@ -37,8 +37,7 @@ TINY = {
     "tokenizer.sizes": "[6, 4, 4]",
     "tokenizer.steps": 20,
     "evaluate.ks": "[5]",
-    "rank.epochs": 2,
-    "rank.trainer.checkpoint_steps": 2,
+    "rank.enabled": False,
     "generate.epochs": 2,
     "generate.batch_size": 32,
     "generate.trainer.checkpoint_steps": 10,
@@ -117,7 +116,6 @@ def results(out: Path) -> dict[str, object]:
         "embeddings": run.directory("embed_aligned").read_table("embeddings").to_pylist(),
         "triples": run.directory("prefer").read_table("triples").to_pylist(),
         "evaluate": run.directory("evaluate").read_json("metrics.json"),
-        "rank": run.directory("rank").read_json("metrics.json"),
         "generate": run.directory("generate").read_json("metrics.json"),
     }
 
