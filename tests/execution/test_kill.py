@@ -1,7 +1,7 @@
 """SIGKILL or SIGTERM in one stage after another, then the same command again: nothing is lost, the result is equal.
 
-Of stages that work alike one stands for all: what trains does so by one harness (tests/execution/test_train.py), and what
-takes a moment is computed anew (tests/execution/test_run.py).
+Of stages that work alike one stands for all: what trains does so by one harness (tests/execution/test_train.py), and
+what takes a moment is computed anew (tests/execution/test_run.py).
 """
 
 import os
