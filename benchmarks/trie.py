@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from lgsid_ray.recommend.generators.trie import Trie
+from lgsid_ray.artifacts import Trie
 
 Follow = dict[tuple[int, ...], list[int]]
 
