@@ -113,7 +113,7 @@ def test_it_holds_at_most_16_bytes_a_node_where_sids_are_unique() -> None:
 
 
 @given(rows=sids())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_saved_trie_reads_back(tmp_path: Path, rows: list[tuple[int, ...]]) -> None:
     built = Trie.build(np.array(rows))
     for folder in (StageDir(str(tmp_path)), StageDir("memory://trie")):
