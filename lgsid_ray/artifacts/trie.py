@@ -88,16 +88,19 @@ class Trie:
     def children(self, states: Int64) -> tuple[Int64, Int32]:
         """What may follow: (m,) positions in `states` and (m,) tokens, one pair per child."""
         low, high = self.first[states], self.first[states + 1]
-        # Slices end to end: three times as fast as gathering token by token.
+        # Slices end to end cost less than gathering token by token.
         tokens = [self.token[begin:end] for begin, end in zip(low.tolist(), high.tolist(), strict=True)]
         return np.repeat(np.arange(len(states)), high - low), np.concatenate([self.token[:0], *tokens])
 
     def allowed(self, states: Int64, size: int) -> Bool:
         """(s, size) which of a level's tokens may follow each of (s,) states, all of the level before."""
-        rows, tokens = self.children(states)
-        mask = np.zeros(len(states) * size, dtype=bool)
-        mask[rows * size + tokens] = True
-        return mask.reshape(len(states), size)
+        distinct, which = np.unique(states, return_inverse=True)  # all beams begin at the root, and many share prefixes
+        places, tokens = self.children(distinct)
+        places *= size
+        places += tokens
+        mask = np.zeros(len(distinct) * size, dtype=bool)
+        mask[places] = True
+        return mask.reshape(len(distinct), size)[which]
 
     def step(self, states: Int64, tokens: Int64) -> Int64:
         """The states behind (s,) states and (s,) tokens, each a child of its state."""
