@@ -4,14 +4,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tokenizers
+from tokenizers import decoders, models
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import lgsid_ray
-from lgsid_ray import Tokenizer, parse_sid
+from lgsid_ray import Tokenizer, parse_sid, unpack_sids
 from lgsid_ray.tokenizer.levels import on_embeddings
 
 README = Path(__file__).parents[1] / "README.md"
@@ -19,13 +23,13 @@ README = Path(__file__).parents[1] / "README.md"
 
 def loaded_by(statement: str) -> set[str]:
     """Which of the heavy packages a statement imports."""
-    code = f"{statement}; import sys; print(*({{'ray', 'torch'}} & set(sys.modules)))"
+    code = f"{statement}; import sys; print(*({{'ray', 'torch', 'transformers'}} & set(sys.modules)))"
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_the_bare_package_imports_neither_torch_nor_ray() -> None:
     assert loaded_by("import lgsid_ray") == set()
-    assert loaded_by("from lgsid_ray import sid_text") == set()
+    assert loaded_by("from lgsid_ray import pack_sids, sid_text, sid_tokens") == set()
     assert loaded_by("from lgsid_ray import Tokenizer") == {"torch"}
 
 
@@ -35,9 +39,9 @@ def test_it_offers_what_it_says_and_nothing_else() -> None:
         _ = lgsid_ray.Tokeniser
 
 
-def test_the_example_in_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_in_the_readme_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     section = README.read_text(encoding="utf-8").partition("## From Python")[2]
-    (code,) = re.findall("```python\n(.*?)```", section, re.DOTALL)[:1]
+    code, added = re.findall("```python\n(.*?)```", section, re.DOTALL)
     rows = [{"item_id": f"i{row}", "name": f"cafe {row}", "city": "Bern", "lat": 46.9, "lon": 7.4} for row in range(3)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new-items.parquet")
     centres = np.random.default_rng(0).standard_normal((4, 384)).astype(np.float32)
@@ -51,9 +55,17 @@ def test_the_example_in_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFi
     ):
         assert ours in code
         code = code.replace(f'"{ours}"', repr(theirs))
-    names: dict[str, np.ndarray] = {}
+    names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["tokens"].shape == (3, 2)
     printed = capsys.readouterr().out
     assert [parse_sid(text)[0] for text in re.findall("'(.*?)'", printed)] == [tuple(row) for row in names["tokens"]]
     assert names["nearby_in_meaning"].shape == (3, 384)
+    assert np.array_equal(unpack_sids(names["keys"], [4, 4]), names["tokens"])
+    words = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    words.decoder = decoders.Fuse()
+    names["vocabulary"] = PreTrainedTokenizerFast(tokenizer_object=words)
+    names["model"] = GPT2LMHeadModel(GPT2Config(vocab_size=1, n_embd=4, n_layer=1, n_head=1))
+    exec(compile(added, "README.md", "exec"), names)
+    assert names["model"].get_input_embeddings().num_embeddings == len(names["vocabulary"]) == 1 + 4 + 4 + 9
+    assert capsys.readouterr().out == f"{(tuple(names['tokens'][0].tolist()), 0)}\n"

@@ -9,6 +9,7 @@ from lgsid_ray.artifacts.negatives import Negatives
 from lgsid_ray.artifacts.quarantine import Quarantine
 from lgsid_ray.artifacts.sids import Inverse, Sids
 from lgsid_ray.artifacts.table import Table, apart
+from lgsid_ray.artifacts.trie import Trie
 from lgsid_ray.artifacts.triples import Triples
 
 TABLES: tuple[type[Table], ...] = (
@@ -37,6 +38,7 @@ __all__ = [
     "Quarantine",
     "Sids",
     "Table",
+    "Trie",
     "Triples",
     "apart",
 ]

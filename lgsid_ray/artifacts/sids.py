@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from lgsid_ray.arrays import Int64
+from lgsid_ray.arrays import AnyInt, Int64
 from lgsid_ray.artifacts.table import Table, matrix
 from lgsid_ray.errors import StorageError
 
@@ -44,6 +44,11 @@ class Sids(Table):
             )
         tokens = matrix(table.column("tokens")).astype(np.int64)
         return tokens[order], table.column("collision").to_numpy().astype(np.int64)[order]
+
+
+def unique_tokens(tokens: AnyInt, ranks: AnyInt) -> Int64:
+    """(n, L), or (n, L + 1) where any two of the n items collide: their ranks (n,) then stand behind the tokens."""
+    return (np.column_stack([tokens, ranks]) if ranks.any() else tokens).astype(np.int64, copy=False)
 
 
 class Inverse(Table):

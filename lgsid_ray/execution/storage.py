@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import IO, Any
 
@@ -109,7 +110,22 @@ class StageDir:
             with self.fs.open(self.path(name), "rb") as file:
                 return bytes(file.read())
         except FileNotFoundError:
-            raise StorageError(f"{self.path(name)} is missing; delete {self.root} and run again") from None
+            raise self._missing(name) from None
+
+    def map(self, name: str) -> memoryview:
+        """The whole of a file, read-only; on a local disk only what is looked at is read, and processes share it."""
+        if not self.is_local:
+            return memoryview(self.read(name))
+        try:
+            with Path(self.path(name)).open("rb") as file:
+                return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+        except FileNotFoundError:
+            raise self._missing(name) from None
+        except ValueError as error:  # an empty file
+            raise self.corrupt(self.path(name), error) from None
+
+    def _missing(self, name: str) -> StorageError:
+        return StorageError(f"{self.path(name)} is missing; delete {self.root} and run again")
 
     def corrupt(self, path: str, why: object) -> StorageError:
         """The error for a file of this folder that cannot be understood, to be raised."""

@@ -14,8 +14,7 @@ def sid_text(tokens: Sequence[int], collision: int = 0) -> str:
     Raises:
         ValueError: more levels than letters.
     """
-    if len(tokens) > len(_LETTERS):
-        raise ValueError(f"a SID of {len(tokens)} levels has no text form; at most {len(_LETTERS)} have one")
+    _require_letters(len(tokens))
     text = "".join(f"<{letter}_{token}>" for letter, token in zip(_LETTERS, tokens, strict=False))
     return f"{text}<{_COLLISION}_{collision}>" if collision else text
 
@@ -25,7 +24,11 @@ def sid_tokens(sizes: Sequence[int], ranks: int = 0) -> list[str]:
 
     Args:
         sizes: codes per level (`Tokenizer.sizes`). ranks: the largest collision rank; 0 where SIDs are unique.
+
+    Raises:
+        ValueError: more levels than letters.
     """
+    _require_letters(len(sizes))
     codes = [f"<{letter}_{code}>" for letter, size in zip(_LETTERS, sizes, strict=False) for code in range(size)]
     return codes + [f"<{_COLLISION}_{rank}>" for rank in range(1, ranks + 1)]
 
@@ -42,3 +45,8 @@ def parse_sid(text: str) -> tuple[tuple[int, ...], int]:
     if not tokens or sid_text(tokens, collision) != text:
         raise ValueError(f"{text!r} is not a SID such as <a_12><b_3><c_7> or <a_12><b_3><c_7><x_1>")
     return tuple(tokens), collision
+
+
+def _require_letters(levels: int) -> None:
+    if levels > len(_LETTERS):
+        raise ValueError(f"a SID of {levels} levels has no text form; at most {len(_LETTERS)} have one")

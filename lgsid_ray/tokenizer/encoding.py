@@ -19,10 +19,10 @@ from threadpoolctl import threadpool_limits
 
 from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts.embeddings import column
+from lgsid_ray.artifacts.keys import pack_sids
 from lgsid_ray.artifacts.table import lists, matrix
 from lgsid_ray.execution.storage import SCRATCH, StageDir
 from lgsid_ray.execution.stream import stream
-from lgsid_ray.tokenizer.collisions import sid_codes
 from lgsid_ray.tokenizer.features import COLUMNS
 from lgsid_ray.tokenizer.metrics import Errors
 from lgsid_ray.tokenizer.sharing import share_out, shared_levels
@@ -82,7 +82,7 @@ def _encode(work: list[Span], shared: bool, tokenizer: Tokenizer, out: StageDir,
         table = {"item_index": items.column("item_index"), **columns, "left": column(left)}
         if tokenizer.latent:  # else what is left tells the errors
             table["embedding"] = column(embeddings)
-        bucket = sid_codes(tokens, [level.size for level in tokenizer.levels[:fixed]]) % len(work)
+        bucket = pack_sids(tokens, [level.size for level in tokenizer.levels[:fixed]]) % len(work)
         for one in np.unique(bucket):
             out.write_table(f"{LEFT}/{one}/{_part(number)}", pa.table(table).filter(pa.array(bucket == one)))
     _write(out, f"{TOKENS}/{_part(number)}", pa.table(columns), Errors.of(tokenizer, embeddings, tokens))
@@ -95,7 +95,7 @@ def _share(tokenizer: Tokenizer, out: StageDir, number: int) -> None:
     # Of items alike the one whose key comes first is served first, wherever it stands in the catalogue.
     table = out.read_table(f"{LEFT}/{number}").sort_by("item_id")
     tokens, left = matrix(table.column("tokens")).copy(), matrix(table.column("left"))
-    group = sid_codes(tokens, [level.size for level in fixed])
+    group = pack_sids(tokens, [level.size for level in fixed])
     order = np.argsort(group, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
         tokens[rows, -count:] = share_out(last, left[rows], tokens[rows, -count:])

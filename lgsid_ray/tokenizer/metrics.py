@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lgsid_ray.arrays import Float32, Int32, Int64
-from lgsid_ray.tokenizer.collisions import sid_codes
+from lgsid_ray.artifacts.keys import pack_sids
 from lgsid_ray.tokenizer.residual import kl_to_uniform
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
@@ -72,7 +72,7 @@ def tokenizer_metrics(sizes: Sequence[int], tokens: Int32, errors: Errors) -> di
         relative = errors.left[level] / variance if variance > 0 else 0.0
         levels.append({"level": level + 1, **level_metrics(counts), "relative_error": relative})
     return {
-        **collision_metrics(sid_codes(tokens, sizes)),
+        **collision_metrics(pack_sids(tokens, sizes)),
         "reconstruction_error": errors.left[-1] / errors.count,
         "relative_error": levels[-1]["relative_error"],
         "levels": levels,

@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from lgsid_ray.arrays import Int32
-from lgsid_ray.artifacts import Interactions, Inverse, Sids
+from lgsid_ray.artifacts import Interactions, Inverse, Sids, Trie
+from lgsid_ray.artifacts.keys import pack_sids
+from lgsid_ray.artifacts.sids import unique_tokens
 from lgsid_ray.artifacts.table import lists
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.tokenizer import TokenizerBase
@@ -15,7 +17,7 @@ from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.card import write_card
 from lgsid_ray.tokenizer.codec import sid_text
-from lgsid_ray.tokenizer.collisions import collision_ranks, inverse_parts, sid_codes, sid_order
+from lgsid_ray.tokenizer.collisions import collision_ranks, inverse_parts, sid_order
 from lgsid_ray.tokenizer.encoding import ENCODING, encode_all
 from lgsid_ray.tokenizer.metrics import tokenizer_metrics
 from lgsid_ray.tokenizer.pool import Pool
@@ -32,11 +34,11 @@ INVERSE_ROWS = 500_000
 def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """SIDs for every item: `sids.parquet`, `inverse.parquet`, `tokenizer.safetensors`, `metrics.json`, `history.json`.
 
-    Beside them `card.md` tells what the tokenizer was made from and how good it is, `card.json` the rest of it for
-    programs. The tokenizer is fitted to the training items and gives tokens to all. To use every item of a catalogue,
-    hold none out (catalogue.split). A stage that was cut short goes on with the tokenizer and the tokens that it has
-    left. The driver holds the tokenizer and, to rank collisions and to turn the table around, the items' tokens, keys
-    and popularity (some 100 bytes an item).
+    `trie.safetensors` tells generators which tokens may follow which. Beside them `card.md` tells what the tokenizer
+    was made from and how good it is, `card.json` the rest of it for programs. The tokenizer is fitted to the training
+    items and gives tokens to all. To use every item of a catalogue, hold none out (catalogue.split). A stage that was
+    cut short goes on with the tokenizer and the tokens that it has left. The driver holds the tokenizer and, to rank
+    collisions and to turn the table around, the items' tokens, keys and popularity (some 100 bytes an item).
 
     Raises:
         ConfigError: more clusters than training items. GateError: a codebook has collapsed.
@@ -48,12 +50,14 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     item_id, tokens = encoded.item_id, encoded.tokens
     metrics = tokenizer_metrics(tokenizer.sizes, tokens, encoded.errors)
     _require_usage(metrics, settings.min_usage)
-    codes = sid_codes(tokens, tokenizer.sizes)
-    order = sid_order(codes, Interactions(inputs["catalogue"]).popularity(len(tokens)), item_id)
-    _write_sids(out, item_id, tokens, collision_ranks(codes, order), settings.disambiguate)
+    keys = pack_sids(tokens, tokenizer.sizes)
+    order = sid_order(keys, Interactions(inputs["catalogue"]).popularity(len(tokens)), item_id)
+    ranks = collision_ranks(keys, order)
+    _write_sids(out, item_id, tokens, ranks, settings.disambiguate)
     Inverse(out).remove()
-    for number, part in enumerate(inverse_parts(tokens, codes, order, item_id, INVERSE_ROWS)):
+    for number, part in enumerate(inverse_parts(keys, tokenizer.sizes, order, item_id, INVERSE_ROWS)):
         Inverse(out).write(part, f"part-{number:05d}.parquet")
+    Trie.build(unique_tokens(tokens, ranks)).save(out)
     out.write_json("metrics.json", metrics)
     write_card(config, inputs, out, tokenizer, tokens, metrics)
     return {

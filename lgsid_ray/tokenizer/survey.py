@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from lgsid_ray.arrays import Float64, Int32, Int64
 from lgsid_ray.artifacts import Items
 from lgsid_ray.artifacts.items import xyz
+from lgsid_ray.artifacts.keys import pack_sids
 from lgsid_ray.artifacts.labels import LEVELS, SEPARATOR, label_paths
 from lgsid_ray.geo.spread import centres, degrees, distances_km, group_medians, point_sums
-from lgsid_ray.tokenizer.collisions import sid_codes
 
 CITY = LEVELS.index("city") + 1
 COLUMNS = ["item_index", "split", "lat", "lon", "category_1", *LEVELS[:CITY]]
@@ -85,7 +85,7 @@ def survey(items: Items, code: Int32, size: int) -> Survey:
 
 def prefix_counts(tokens: Int32, sizes: Sequence[int]) -> tuple[Int64, Int64]:
     """(p,) the row of one item behind each distinct prefix, and (p,) how many are behind it; tokens (n, levels)."""
-    _, rows, counts = np.unique(sid_codes(tokens, sizes), return_index=True, return_counts=True)
+    _, rows, counts = np.unique(pack_sids(tokens, sizes), return_index=True, return_counts=True)
     return rows, counts
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from lgsid_ray.artifacts import Sids
+from lgsid_ray.artifacts import Sids, Trie
+from lgsid_ray.artifacts.sids import unique_tokens
 from lgsid_ray.config.recommend import DinConfig, GenerateCell, GenerateConfig, RankCell, RankConfig, TigerConfig
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
@@ -58,11 +59,12 @@ def xyz() -> np.ndarray:
 
 
 def write_sids(folder: StageDir, tokens: np.ndarray, collision: np.ndarray) -> StageDir:
-    """A tokenise stage's table."""
+    """What others read of a tokenise stage: SIDs and their trie."""
     index = np.arange(len(tokens))
     ids = [f"i{item}" for item in index]
     columns = {"item_index": index, "item_id": ids, "tokens": tokens.tolist(), "collision": collision, "sid": ids}
     Sids(folder).write(pa.table(columns))
+    Trie.build(unique_tokens(tokens, collision)).save(folder)
     return folder
 
 

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lgsid_ray.artifacts import Trie
 from lgsid_ray.config.recommend import TigerConfig
 from lgsid_ray.recommend.generators import baselines, beam
 from lgsid_ray.recommend.generators.batches import GenerateBatch
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
 from lgsid_ray.recommend.generators.tiger import Tiger
-from lgsid_ray.recommend.generators.trie import Trie
 from lgsid_ray.recommend.log import NO_SPLIT, TEST, TRAIN, VALID, Log
 
 TOKENS = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 2, 0], [2, 1, 0], [2, 1, 1]])

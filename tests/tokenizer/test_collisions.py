@@ -7,7 +7,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lgsid_ray.tokenizer.collisions import collision_ranks, inverse_parts, sid_codes, sid_order
+from lgsid_ray.artifacts.keys import pack_sids
+from lgsid_ray.tokenizer.collisions import collision_ranks, inverse_parts, sid_order
 
 ITEMS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=40)
 
@@ -58,10 +59,10 @@ def test_an_item_keeps_its_rank_when_others_are_added_before_it() -> None:
 def test_the_inverse_lists_every_item_once_under_its_sid_by_rank(rows: list[tuple[int, int]], size: int) -> None:
     codes, popularity = np.array(rows).T.copy()
     tokens, item_id = np.stack([codes // 2, codes % 2], axis=1).astype(np.int32), ids(len(rows))
-    assert np.array_equal(sid_codes(tokens, [3, 2]), codes)
+    assert np.array_equal(pack_sids(tokens, [3, 2]), codes)
     order = sid_order(codes, popularity, item_id)
     rank = collision_ranks(codes, order)
-    parts = list(inverse_parts(tokens, codes, order, item_id, size))
+    parts = list(inverse_parts(codes, [3, 2], order, item_id, size))
     found = [row for part in parts for row in part.to_pylist()]
     assert [row["tokens"] for row in found] == sorted(map(list, {tuple(row) for row in tokens.tolist()}))
     names = item_id.to_pylist()

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lgsid_ray.artifacts import Interactions, Inverse, Sids
+from lgsid_ray.artifacts import Interactions, Inverse, Sids, Trie
 from lgsid_ray.errors import ConfigError, GateError, StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import stage as stage_module
@@ -44,6 +44,10 @@ def test_every_item_has_a_sid_and_the_inverse_is_the_inverse(inputs: dict[str, S
     inverse = Inverse(out).read().to_pylist()
     assert {tuple(row["tokens"]): row["item_id"] for row in inverse} == expected
     assert [row["tokens"] for row in inverse] == sorted(row["tokens"] for row in inverse)
+    trie, state = Trie.load(out), np.zeros(2000, np.int64)
+    for token in np.array([[*row["tokens"], row["collision"]] for row in sids]).T:
+        state = trie.step(state, token)
+    assert trie.items(state).tolist() == list(range(2000))
     assert facts["distinct_sids"] == len(expected)
     assert facts["level_1"] == "features"
     assert out.read("card.md").decode().startswith("# Tokenizer hgit\n")

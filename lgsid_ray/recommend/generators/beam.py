@@ -6,10 +6,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lgsid_ray.arrays import Bool, Float32, Int64
+from lgsid_ray.arrays import Float32, Int64
+from lgsid_ray.artifacts import Trie
 from lgsid_ray.recommend.generators.batches import GenerateBatch
 from lgsid_ray.recommend.generators.registry import Generator
-from lgsid_ray.recommend.generators.trie import Trie
 
 BEGIN = -1
 """The token before the first."""
@@ -37,8 +37,9 @@ def search(model: Generator[Any], batch: GenerateBatch, trie: Trie, beams: int) 
         logits, state = model.advance(state, token)
         ahead = F.log_softmax(logits, dim=-1)
         live = torch.isfinite(score).cpu().numpy()
-        allowed = torch.from_numpy(_allowed(trie, states, live, ahead.shape[-1])).to(device)
-        total = (score.unsqueeze(-1) + ahead).masked_fill(~allowed, -torch.inf)
+        allowed = np.zeros(ahead.shape, dtype=bool)
+        allowed[live] = trie.allowed(states[live], ahead.shape[-1])
+        total = (score.unsqueeze(-1) + ahead).masked_fill(~torch.from_numpy(allowed).to(device), -torch.inf)
         score, flat = total.flatten(1).topk(beams, dim=1)
         parent, token = flat // ahead.shape[-1], flat % ahead.shape[-1]
         state = state.take(parent)
@@ -48,12 +49,3 @@ def search(model: Generator[Any], batch: GenerateBatch, trie: Trie, beams: int) 
     items = np.full((size, beams), -1)
     items[live] = trie.items(states[live])
     return items, score.cpu().numpy()
-
-
-def _allowed(trie: Trie, states: Int64, live: Bool, size: int) -> Bool:
-    """(b, k, size) bool: which tokens lead on from each live state."""
-    rows, tokens = trie.children(states[live])
-    beams = np.flatnonzero(live)
-    allowed = np.zeros((states.size, size), dtype=bool)
-    allowed[beams[rows], tokens] = True
-    return allowed.reshape(*states.shape, size)

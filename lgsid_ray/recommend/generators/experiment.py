@@ -9,7 +9,8 @@ import numpy as np
 from torch import nn
 
 from lgsid_ray.arrays import Bool, Float64, Int64
-from lgsid_ray.artifacts import Items, Sids
+from lgsid_ray.artifacts import Items, Sids, Trie
+from lgsid_ray.artifacts.sids import unique_tokens
 from lgsid_ray.config.recommend import GenerateConfig, Generator
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
@@ -19,7 +20,6 @@ from lgsid_ray.recommend.generators import baselines, beam
 from lgsid_ray.recommend.generators.batches import GenerateBatches
 from lgsid_ray.recommend.generators.registry import GENERATORS
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
-from lgsid_ray.recommend.generators.trie import Trie
 from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
 from lgsid_ray.recommend.metrics import hit_and_ndcg
 
@@ -65,7 +65,7 @@ class Generation:
     def members(self, cells: Sequence[Cell]) -> Mapping[str, Callable[[], nn.Module]]:
         """How to build each cell's model."""
         folders = {cell.inputs["tokenise"] for cell in cells}
-        tokens = {folder: unique_tokens(folder, self.items) for folder in folders}
+        tokens = {folder: unique_tokens(*Sids(folder).tokens_and_ranks(self.items)) for folder in folders}
         history = self.config.history
         return {
             cell.name: partial(create, cell.settings.model, tokens[cell.inputs["tokenise"]], history) for cell in cells
@@ -83,7 +83,7 @@ class Generation:
 
     def judge(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
         """Figures of the cell's trained model on valid and test, over the whole catalogue."""
-        trie, batches = Trie.build(unique_tokens(cell.inputs["tokenise"], self.items)), self.batches([cell])
+        trie, batches = Trie.load(cell.inputs["tokenise"]), self.batches([cell])
         return {
             SPLITS[split]: self.figures(split, generated(model, batches, self.targets(split), trie, self.config.beams))
             for split in (VALID, TEST)
@@ -108,12 +108,6 @@ class Generation:
         target, new = self.sequences.item[self.targets(split)], self.new[split]
         apart = hit_and_ndcg(lists[new], target[new], KS) if new.any() else None
         return {"all": hit_and_ndcg(lists, target, KS), "new": apart}
-
-
-def unique_tokens(tokenise: StageDir, items: int) -> Int64:
-    """(items, L) or (items, L + 1): the collision rank stands behind where any two items collide."""
-    tokens, rank = Sids(tokenise).tokens_and_ranks(items)
-    return np.column_stack([tokens, rank]) if rank.any() else tokens
 
 
 def create(model: Generator, tokens: Int64, history: int) -> nn.Module:

@@ -1,0 +1,125 @@
+"""A compact prefix tree of SIDs: which tokens may follow a prefix, and which items stand at its end."""
+
+import json
+import math
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+from safetensors.numpy import save
+
+from lgsid_ray.arrays import AnyInt, Bool, Int32, Int64
+from lgsid_ray.artifacts.keys import SPAN, pack_sids
+from lgsid_ray.execution.storage import StageDir
+
+FILE = "trie.safetensors"
+
+
+@dataclass(frozen=True)
+class Trie:
+    """Nodes numbered breadth first, so that a node's children are contiguous, ascending by token (CSR).
+
+    8 bytes a node, and 4 more for each leaf and for each item: at most 16 a node where SIDs are unique. At most 2^31
+    nodes or items.
+    """
+
+    first: Int32
+    """(nodes + 1,) the children of node s are the nodes first[s] … first[s + 1] − 1."""
+    token: Int32
+    """(nodes,) the token that leads to each node; −1 at the root."""
+    begin: Int32
+    """(leaves + 1,) spans of `order`, one per leaf."""
+    order: Int32
+    """(n,) item_index by SID, ascending among equals."""
+    root: ClassVar = 0
+
+    @classmethod
+    def build(cls, tokens: AnyInt) -> "Trie":
+        """From (n, L) tokens, row = item_index; some 50 bytes an item while it is built."""
+        order = _by_sid(tokens)
+        fresh = np.arange(len(order)) == 0
+        begins, reached = list[Int64](), [np.array([-1], np.int32)]
+        for column in tokens.T:
+            level = column[order].astype(np.int32)
+            # Where the prefix up to here is another than the row's before.
+            fresh[1:] |= level[1:] != level[:-1]
+            begins.append(np.flatnonzero(fresh))
+            reached.append(level[begins[-1]])
+        # A node's first child begins at the same row; leaves have none.
+        first, behind = [np.array([1])], 1 + len(begins[0])
+        for here, ahead in pairwise(begins):
+            first.append(behind + np.searchsorted(ahead, here))
+            behind += len(ahead)
+        ends = np.full(len(begins[-1]) + 1, behind)
+        return cls(
+            np.concatenate([*first, ends]).astype(np.int32),
+            np.concatenate(reached),
+            np.r_[begins[-1], len(order)].astype(np.int32),
+            order.astype(np.int32),
+        )
+
+    def save(self, folder: StageDir) -> None:
+        """Write `trie.safetensors`."""
+        with folder.write(FILE) as file:
+            file.write(save(vars(self)))
+
+    @classmethod
+    def load(cls, folder: StageDir) -> "Trie":
+        """What `save` wrote, read-only. From a local disk it is mapped: processes share it, and none reads it whole.
+
+        Raises:
+            StorageError: missing or corrupt.
+        """
+        content = folder.map(FILE)
+        try:
+            body = 8 + int.from_bytes(content[:8], "little")
+            header = json.loads(bytes(content[8:body]))
+            parts = {}
+            for name in (field.name for field in fields(cls)):
+                begin, end = header[name]["data_offsets"]
+                parts[name] = np.frombuffer(content[body + begin : body + end], np.int32)
+                if [len(parts[name])] != header[name]["shape"]:
+                    raise ValueError(f"it ends within {name!r}")
+        except (KeyError, ValueError) as error:
+            raise folder.corrupt(folder.path(FILE), error) from None
+        return cls(**parts)
+
+    def children(self, states: Int64) -> tuple[Int64, Int32]:
+        """What may follow: (m,) positions in `states` and (m,) tokens, one pair per child."""
+        low, high = self.first[states], self.first[states + 1]
+        # Slices end to end cost less than gathering token by token.
+        tokens = [self.token[begin:end] for begin, end in zip(low.tolist(), high.tolist(), strict=True)]
+        return np.repeat(np.arange(len(states)), high - low), np.concatenate([self.token[:0], *tokens])
+
+    def allowed(self, states: Int64, size: int) -> Bool:
+        """(s, size) which of a level's tokens may follow each of (s,) states, all of the level before."""
+        distinct, which = np.unique(states, return_inverse=True)  # all beams begin at the root, and many share prefixes
+        places, tokens = self.children(distinct)
+        places *= size
+        places += tokens
+        mask = np.zeros(len(distinct) * size, dtype=bool)
+        mask[places] = True
+        return mask.reshape(len(distinct), size)[which]
+
+    def step(self, states: Int64, tokens: Int64) -> Int64:
+        """The states behind (s,) states and (s,) tokens, each a child of its state."""
+        low, high = self.first[states].astype(np.int64), self.first[states + 1].astype(np.int64) - 1
+        while (low < high).any():  # bisects all children's tokens at once
+            middle = (low + high) // 2
+            right = self.token[middle] < tokens
+            low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
+        return low
+
+    def items(self, states: Int64) -> Int64:
+        """The first item_index at each of (s,) leaves."""
+        leaf = len(self.token) - (len(self.begin) - 1)
+        return self.order[self.begin[states - leaf]].astype(np.int64)
+
+
+def _by_sid(tokens: AnyInt) -> Int64:
+    """(n,) rows in lexicographic order, ascending among equals."""
+    sizes = [int(column.max()) + 1 for column in tokens.T]
+    if math.prod(sizes) < SPAN:
+        return np.argsort(pack_sids(tokens, sizes), kind="stable")
+    return np.lexsort(tokens.T[::-1])  # as SIDs with their ranks may be; four times as slow
