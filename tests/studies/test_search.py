@@ -23,7 +23,7 @@ tokenizer: {sizes: [6, 4, 4], steps: 1}
 evaluate: {content: false, ks: [5], clusters: 8}
 rank: {enabled: false}
 generate: {enabled: false}
-tune: {trials: 4, first_level: [4, 5, 6, 8], later_levels: [3, 4, 5]}
+tune: {trials: 3, first_level: [4, 5, 6, 8], later_levels: [3, 4, 5]}
 """
 
 
@@ -43,11 +43,12 @@ def computed(out: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in out.rglob("manifest.json")}
 
 
+@pytest.mark.timeout(1800)
 def test_killed_search_keeps_its_trials(tmp_path: Path) -> None:
     config, out = tmp_path / "config.yaml", tmp_path / "run"
     config.write_text(CONFIG, encoding="utf-8")
     first = start(config, out)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while not finished(out):
         assert first.poll() is None, first.communicate()[0][-3000:]
         assert time.monotonic() < deadline
@@ -56,15 +57,15 @@ def test_killed_search_keeps_its_trials(tmp_path: Path) -> None:
     first.communicate()
     before = computed(out)
     second = start(config, out)
-    output, _ = second.communicate(timeout=300)
+    output, _ = second.communicate(timeout=900)
     assert second.returncode == 0, output[-3000:]
-    assert finished(out) == 4, "the same search proposes the same trials"
+    assert finished(out) == 3, "the same search proposes the same trials"
     assert not list(out.rglob("*.pkl")), "nothing pickled lies in a run directory"
     after = computed(out)
     assert {path: after[path] for path in before} == before, "what a finished trial has computed was computed again"
     (folder,) = [path.parent for path in out.glob("tune/*/trials.json")]
     trials = json.loads((folder / "trials.json").read_text())
-    assert len(trials) == 4
+    assert len(trials) == 3
     assert sum(trial["best"] for trial in trials) == 1
     best = load(str(folder / "best.yaml"))
     chosen = next(trial["parameters"] for trial in trials if trial["best"])
