@@ -19,6 +19,7 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
 from lgsid_ray.config import RunConfig, Tree, assign, parse, to_yaml
+from lgsid_ray.config.tokenizer import LEVELS
 from lgsid_ray.errors import ConfigError, LgsidError
 from lgsid_ray.execution.storage import StageDir, resolve
 from lgsid_ray.report.pareto import pareto_page
@@ -81,7 +82,7 @@ def apply(base: Tree, parameters: dict[str, Any]) -> Tree:
         assign(tree, "align.lambda", parameters["lambda"])
     if "first_level" in parameters:
         sizes = parse(base, "the configuration").tokenizer.sizes
-        later = 2 if sizes == "auto" else len(sizes) - 1
+        later = (LEVELS if sizes == "auto" else len(sizes)) - 1
         assign(tree, "tokenizer.sizes", [parameters["first_level"], *[parameters["later_levels"]] * later])
     return tree
 

@@ -233,7 +233,7 @@ CELL = st.one_of(
 
 
 @given(st.lists(st.fixed_dictionaries(dict.fromkeys((*ITEM_REQUIRED, *ITEM_OPTIONAL), CELL)), max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_item_row_is_lost_whatever_its_cells_hold(rows: list[dict[str, Any]]) -> None:
     checked = _items(*rows)
     _all_there(checked, len(rows))
@@ -243,7 +243,7 @@ def test_no_item_row_is_lost_whatever_its_cells_hold(rows: list[dict[str, Any]])
 
 
 @given(st.lists(st.fixed_dictionaries(dict.fromkeys((*LOG_REQUIRED, *LOG_OPTIONAL), CELL)), max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_log_row_is_lost_whatever_its_cells_hold(rows: list[dict[str, Any]]) -> None:
     checked = _log(*rows)
     _all_there(checked, len(rows))

@@ -104,7 +104,7 @@ def exhaustive(model: Tiger, history: torch.Tensor, tokens: np.ndarray) -> torch
 
 
 @torch.no_grad()
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.sets(st.tuples(*[st.integers(0, 3)] * 3), min_size=7, max_size=30), st.integers(0, 99))
 def test_a_wide_beam_equals_exhaustive_scoring(rows: set[tuple[int, int, int]], seed: int) -> None:
     tokens = np.array(sorted(rows, key=lambda row: hash((row, seed))))

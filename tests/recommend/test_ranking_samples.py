@@ -65,7 +65,7 @@ def test_an_unknown_split_is_refused_by_name() -> None:
         read([1], [1], [1], [1], ["dev"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, ITEMS - 1), st.integers(0, 20), st.booleans()), min_size=2),
     st.booleans(),

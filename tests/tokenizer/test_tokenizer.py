@@ -60,7 +60,7 @@ def test_encode_is_the_loop_of_equations_10_to_12(with_features: bool) -> None:
     assert found.tolist() == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.integers(1, 60), st.booleans())
 def test_an_item_has_its_tokens_alone_and_in_any_batch(seed: int, batch: int, with_features: bool) -> None:
     tokenizer, table, embeddings = fitted(with_features), items(60, seed), gauss(60, 6, seed)
