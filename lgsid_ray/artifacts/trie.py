@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import ClassVar
@@ -113,8 +114,26 @@ class Trie:
 
     def items(self, states: Int64) -> Int64:
         """The first item_index at each of (s,) leaves."""
-        leaf = len(self.token) - (len(self.begin) - 1)
-        return self.order[self.begin[states - leaf]].astype(np.int64)
+        return self.order[self.begin[states - self._leaf]].astype(np.int64)
+
+    def behind(self, prefix: Sequence[int]) -> Int32:
+        """item_index of all whose SIDs begin with a prefix, in the order of their SIDs; none where no SID does."""
+        state = self.root
+        for token in prefix:
+            low, high = self.first[state : state + 2].tolist()
+            state = low + int(np.searchsorted(self.token[low:high], token))
+            if state == high or self.token[state] != token:
+                return self.order[:0]
+        # Nodes next to each other have their children, and in the end their items, next to each other.
+        low, high = state, state + 1
+        while low < self._leaf:
+            low, high = int(self.first[low]), int(self.first[high])
+        return self.order[self.begin[low - self._leaf] : self.begin[high - self._leaf]]
+
+    @property
+    def _leaf(self) -> int:
+        """The first of the leaves, which are the last nodes."""
+        return len(self.token) - (len(self.begin) - 1)
 
 
 def _by_sid(tokens: AnyInt) -> Int64:

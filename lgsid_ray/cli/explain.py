@@ -1,13 +1,14 @@
-"""The command `explain`: what the SID of an item says."""
+"""The command `explain`: what the SID of an item says, and which items are behind a SID."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from lgsid_ray.artifacts import Embeddings, Items, Sids
+from lgsid_ray.artifacts import Embeddings, Items, Sids, Trie
 from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.cli.options import console, latest, tell
 from lgsid_ray.errors import ConfigError, InputError, StorageError
@@ -16,24 +17,49 @@ from lgsid_ray.evaluate.lookup import alike
 from lgsid_ray.execution.run import Manifest, Run, results
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.pipeline import tokenizer_stage
-from lgsid_ray.tokenizer.codec import sid_text
+from lgsid_ray.tokenizer.codec import is_sid, parse_sid, sid_text
 
 ALIKE = 5
 """Items that are proposed where one is unknown."""
+BEHIND = 20
+"""Items that are shown of those behind a SID."""
 
 
 def explain_items(wanted: Sequence[str], out: str, tokenizer: str | None) -> None:
-    """Print what a finished tokenise stage of the run directory `out` says of each item."""
+    """Print what a finished tokenise stage of the run directory `out` says of each item, and which are behind a SID."""
     run = latest(out)
     result = _tokenised(run, tokenizer)
     catalogue = Items(run.home.child(f"catalogue/{result.inputs['catalogue']}"))
     told = f"{result.stage}/{result.fingerprint}"
-    found = explain(catalogue, Sids(run.home.child(told)), Embeddings(_vectors(run.home, result)), list(wanted))
-    for item_id in dict.fromkeys(wanted):
-        if item_id in found:
-            _print(found[item_id], told)
-    if unknown := [item_id for item_id in dict.fromkeys(wanted) if item_id not in found]:
-        raise InputError("\n".join(_unknown(catalogue, item_id) for item_id in unknown))
+    stage = run.home.child(told)
+    named = [one for one in dict.fromkeys(wanted) if not is_sid(one)]
+    found = explain(catalogue, Sids(stage), Embeddings(_vectors(run.home, result)), named) if named else {}
+    lacking = []
+    for one in dict.fromkeys(wanted):
+        if one in found:
+            _print(found[one], told)
+        elif one in named:
+            lacking.append(_unknown(catalogue, one))
+        else:
+            _print_behind(one, stage, catalogue)
+    if lacking:
+        raise InputError("\n".join(lacking))
+
+
+def _print_behind(sid: str, stage: StageDir, catalogue: Items) -> None:
+    """Print the items whose SIDs begin with this one, the first by SID."""
+    tokens, rank = parse_sid(sid)
+    behind = Trie.load(stage).behind((*tokens, rank) if rank else tokens).astype(np.int64)
+    shown = behind[:BEHIND]
+    sids = Sids(stage).rows(shown, ["sid"]).column("sid").to_pylist()
+    if not sids or not sids[0].startswith(sid):
+        raise InputError(f"no item has the SID {sid!r}, nor one that begins with it, by {stage.path('sids.parquet')}")
+    tell(f"{sid}: {len(behind):,} items" + (f", of which the first {BEHIND}" if len(behind) > BEHIND else ""))
+    columns = ["item_id", "name", "category_1", *reversed(LEVELS)]
+    table = _table("SID", *columns, right=[])
+    for own, row in zip(sids, catalogue.rows(shown, columns).to_pylist(), strict=True):
+        table.add_row(Text(own), *(Text(str(row[name] or "")) for name in columns))
+    console.print(table)
 
 
 def _tokenised(run: Run, tokenizer: str | None) -> Manifest:

@@ -105,7 +105,10 @@ def status_command(out: Out = "runs/run", debug: Debug = False) -> None:
 
 @reported
 def explain_command(
-    items: Annotated[list[str], typer.Argument(help="item_id of one item or several, as in your catalogue.")],
+    items: Annotated[
+        list[str],
+        typer.Argument(help="item_id of one item or several, as in your catalogue; or SIDs, or their first parts."),
+    ],
     out: Out = "runs/run",
     tokenizer: Annotated[
         str | None,
@@ -123,9 +126,9 @@ def explain_command(
 
     siblings: the nearest that share the prefix and no longer one; without coordinates, the most alike.
 
-    An id that there is not is looked for among ids and names.
+    An id that there is not is looked for among ids and names. Of a SID, or the first parts of one: the items behind it.
 
-    Example: lgsid explain t00000-000037 --out runs/demo
+    Example: lgsid explain t00000-000037 --out runs/demo; lgsid explain '<a_12><b_3>' --out runs/demo
     """
     from lgsid_ray.cli.explain import explain_items
 

@@ -47,6 +47,15 @@ def parse_sid(text: str) -> tuple[tuple[int, ...], int]:
     return tuple(tokens), collision
 
 
+def is_sid(text: str) -> bool:
+    """Whether it is the text form of a SID, or of a prefix."""
+    try:
+        parse_sid(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _require_letters(levels: int) -> None:
     if levels > len(_LETTERS):
         raise ValueError(f"a SID of {levels} levels has no text form; at most {len(_LETTERS)} have one")

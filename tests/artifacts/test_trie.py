@@ -63,6 +63,17 @@ def test_an_item_stands_at_its_sid_the_first_of_those_that_share_it(rows: list[t
     assert trie.children(leaves)[1].tolist() == []
 
 
+@given(sids(), st.lists(st.integers(0, 3), max_size=4))
+def test_behind_a_prefix_are_the_items_whose_sids_begin_with_it(
+    rows: list[tuple[int, ...]], unknown: list[int]
+) -> None:
+    trie = Trie.build(np.array(rows))
+    prefixes = {row[:depth] for row in rows for depth in range(len(row) + 1)} | {tuple(unknown[: len(rows[0])])}
+    for prefix in prefixes:
+        begin = [item for item, row in enumerate(rows) if row[: len(prefix)] == prefix]
+        assert trie.behind(prefix).tolist() == sorted(begin, key=lambda item: (rows[item], item))
+
+
 @given(sids(), st.randoms(use_true_random=False))
 def test_many_states_at_once_equal_one_after_another(rows: list[tuple[int, ...]], random: Random) -> None:
     trie, expected = Trie.build(np.array(rows)), following(rows)

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from lgsid_ray.artifacts import Embeddings, Items, Sids
+from lgsid_ray.artifacts import Embeddings, Items, Sids, Trie
 from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.cli.app import app
 from lgsid_ray.config import load
@@ -51,7 +51,9 @@ def write_tables(home: StageDir, located: bool) -> None:
     for stage, tokens in (("hgit", [town, bar, row % 4]), ("plain", [bar, town, row % 4])):
         rows = np.stack(tokens, axis=1).tolist()
         sids = {**keys, "tokens": rows, "collision": [0] * COUNT, "sid": [sid_text(one) for one in rows]}
-        Sids(home.child(f"tokenise/{stage}/{PRINTS[f'tokenise/{stage}']}")).write(pa.table(sids), "part-0.parquet")
+        folder = home.child(f"tokenise/{stage}/{PRINTS[f'tokenise/{stage}']}")
+        Sids(folder).write(pa.table(sids), "part-0.parquet")
+        Trie.build(np.array(rows)).save(folder)
 
 
 def finish(home: StageDir, stage: str, **change: Any) -> None:
@@ -107,6 +109,34 @@ def test_several_items_and_another_tokenizer(home: StageDir) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.count("  SID ") == 2
     assert f"SID <a_1><b_1><c_1>, by tokenise/plain/{PRINTS['tokenise/plain']}" in result.stdout
+
+
+def test_of_a_sid_or_a_prefix_the_items_behind_it(home: StageDir) -> None:
+    result = lgsid("<a_0><b_1>", "<a_1><b_0><c_2>", "--out", home.root)
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "<a_0><b_1>: 10 items" in lines
+    assert "<a_0><b_1><c_1> i1 [b]Bar[/b] 1 Bar Thun Bern" in lines
+    behind = lines[lines.index("<a_1><b_0><c_2>: 5 items") :]
+    told = [line.split()[1] for line in behind if line.startswith("<a_1><b_0><c_2> ")]
+    assert told == ["i22", "i26", "i30", "i34", "i38"]
+    assert "of which the first 20" not in result.stdout
+
+
+def test_of_many_items_behind_a_prefix_the_first_are_shown(home: StageDir) -> None:
+    for stage in ("hgit", "plain"):
+        folder = home.child(f"tokenise/{stage}/{PRINTS[f'tokenise/{stage}']}")
+        Trie.build(np.stack([np.zeros(COUNT, np.int64), np.arange(COUNT)], axis=1)).save(folder)
+    result = lgsid("<a_0>", "--out", home.root)
+    assert "<a_0>: 40 items, of which the first 20" in result.stdout
+    assert result.stdout.count("Thun") == 20
+
+
+@pytest.mark.parametrize("sid", ["<a_7>", "<a_0><b_0><c_1>", "<a_0><b_0><c_2><x_1>", "<a_0><x_1>"])
+def test_a_sid_that_no_item_has_exits_3(home: StageDir, sid: str) -> None:
+    result = lgsid(sid, "--out", home.root)
+    assert result.exit_code == 3
+    assert f"no item has the SID '{sid}', nor one that begins with it" in result.stderr
 
 
 def test_of_several_results_that_of_the_latest_runs_settings_or_the_one_that_is_named(home: StageDir) -> None:
