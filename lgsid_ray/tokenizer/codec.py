@@ -3,6 +3,12 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lgsid_ray.arrays import AnyInt
+
 _LETTERS = "abcdefgh"
 _COLLISION = "x"
 _PART = re.compile(r"<([a-z])_(\d+)>")
@@ -17,6 +23,18 @@ def sid_text(tokens: Sequence[int], collision: int = 0) -> str:
     _require_letters(len(tokens))
     text = "".join(f"<{letter}_{token}>" for letter, token in zip(_LETTERS, tokens, strict=False))
     return f"{text}<{_COLLISION}_{collision}>" if collision else text
+
+
+def sid_texts(tokens: AnyInt, ranks: AnyInt) -> pa.Array:
+    """(n,) the text forms of (n, L) tokens with (n,) collision ranks, as `sid_text` of each row.
+
+    Raises:
+        ValueError: more levels than letters.
+    """
+    _require_letters(tokens.shape[1])
+    parts = [part for letter, column in zip(_LETTERS, tokens.T, strict=False) for part in (f"<{letter}_", column, ">")]
+    text = _joined(*parts)
+    return pc.if_else(pa.array(ranks > 0), _joined(text, f"<{_COLLISION}_", ranks, ">"), text)
 
 
 def sid_tokens(sizes: Sequence[int], ranks: int = 0) -> list[str]:
@@ -54,6 +72,11 @@ def is_sid(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _joined(*parts: str | AnyInt | pa.Array) -> pa.Array:
+    columns = [pa.array(part).cast(pa.string()) if isinstance(part, np.ndarray) else part for part in parts]
+    return pc.binary_join_element_wise(*columns, "")
 
 
 def _require_letters(levels: int) -> None:

@@ -16,7 +16,7 @@ from lgsid_ray.errors import ConfigError, GateError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.card import write_card
-from lgsid_ray.tokenizer.codec import sid_text
+from lgsid_ray.tokenizer.codec import sid_texts
 from lgsid_ray.tokenizer.collisions import collision_ranks, inverse_parts, sid_order
 from lgsid_ray.tokenizer.encoding import ENCODING, encode_all
 from lgsid_ray.tokenizer.metrics import tokenizer_metrics
@@ -103,13 +103,12 @@ def _write_sids(out: StageDir, item_id: pa.ChunkedArray, tokens: Int32, ranks: I
     Sids(out).remove()
     for number, start in enumerate(range(0, len(tokens), SPAN_ROWS)):
         mine, rank = tokens[start : start + SPAN_ROWS], ranks[start : start + SPAN_ROWS]
-        shown = rank.tolist() if disambiguate else [0] * len(rank)
         columns = {
             "item_index": np.arange(start, start + len(mine)),
             "item_id": item_id.slice(start, len(mine)),
             "tokens": lists(mine, pa.int32()),
             "collision": rank,
-            "sid": [sid_text(row, place) for row, place in zip(mine.tolist(), shown, strict=True)],
+            "sid": sid_texts(mine, rank if disambiguate else np.zeros_like(rank)),
         }
         Sids(out).write(pa.table(columns), f"part-{number:05d}.parquet")
 

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from lgsid_ray.tokenizer.codec import parse_sid, sid_text, sid_tokens
+from lgsid_ray.tokenizer.codec import is_sid, parse_sid, sid_text, sid_texts, sid_tokens
 
 TOKENS = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)
 
@@ -28,6 +28,14 @@ TOKENS = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)
 @given(TOKENS, st.integers(0, 10**6))
 def test_a_sids_text_reads_back(tokens: list[int], collision: int) -> None:
     assert parse_sid(sid_text(tokens, collision)) == (tuple(tokens), collision)
+
+
+@given(st.integers(1, 8).flatmap(lambda n: st.lists(st.tuples(*[st.integers(0, 10**6)] * (n + 1)), max_size=9)))
+def test_the_texts_of_many_are_those_of_each(rows: list[tuple[int, ...]]) -> None:
+    table = np.array(rows, np.int32).reshape(len(rows), -1 if rows else 2)
+    tokens, ranks = table[:, :-1], table[:, -1] % 3
+    expected = [sid_text(row, rank) for row, rank in zip(tokens.tolist(), ranks.tolist(), strict=True)]
+    assert sid_texts(tokens, ranks).to_pylist() == expected
 
 
 def test_a_sids_text_on_known_answers() -> None:
@@ -64,6 +72,7 @@ def test_a_sids_text_on_known_answers() -> None:
 def test_what_is_no_sid_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a SID such as"):
         parse_sid(text)
+    assert not is_sid(text)
 
 
 @given(st.text(alphabet="<>abx_012", max_size=16))
