@@ -3,10 +3,14 @@
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import adjusted_mutual_info_score
 
 from lgsid_ray.arrays import Float64, Int64
 from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.geo.spread import centres, distances_km, group_medians, point_sums
+
+COMPARED = 20_000
+"""Items, evenly spaced, on which prefixes and labels are compared as clusterings."""
 
 
 def sid_geography(tokens: Int64, labels: Int64, xyz: Float64 | None) -> list[dict[str, Any]]:
@@ -18,30 +22,40 @@ def sid_geography(tokens: Int64, labels: Int64, xyz: Float64 | None) -> list[dic
         xyz: (n, 3) unit sphere; None in a catalogue without coordinates.
 
     Returns:
-        One mapping per prefix length, with `one_<level>`: share of the clusters whose items all bear one label;
-        `items_one_<level>`: share of the items that are in such clusters; `majority_<level>`: share of the items
-        that bear their cluster's commonest label; `radius_km`: median over the clusters of the median great-circle
-        distance to the cluster's spherical centroid; `radius_km_items`: median over all items of that distance.
+        One mapping per prefix length, with `clusters`, the number of prefixes; `bits`: the entropy of an item's
+        prefix; `one_<level>`: share of the clusters whose items all bear one label; `items_one_<level>`: share of the
+        items that are in such clusters; `majority_<level>`: share of the items that bear their cluster's commonest
+        label; `ami_<level>`: adjusted mutual information of prefixes and labels, 0 for codes without geography and 1
+        where either tells the other; `radius_km`: median over the clusters of the median great-circle distance to the
+        cluster's spherical centroid; `radius_km_items`: median over all items of that distance.
         Items whose label is unknown bear none in common. What cannot be told is None, with a `reason`: shares of a
         level that no item has, kilometres without coordinates.
     """
-    rows = []
-    group = np.zeros(len(tokens), dtype=np.int64)
-    for level in range(tokens.shape[1]):
-        _, group = np.unique(group * (tokens[:, level].max() + 1) + tokens[:, level], return_inverse=True)
-        rows.append({"prefix": level + 1} | _clusters(group, labels, xyz))
-    return rows
+    groups = enumerate(prefix_groups(tokens), start=1)
+    return [{"prefix": length} | _clusters(group, labels, xyz) for length, group in groups]
+
+
+def prefix_groups(tokens: Int64) -> list[Int64]:
+    """For each prefix length, (n,) the number of every item's prefix among those that occur."""
+    groups, group = [], np.zeros(len(tokens), dtype=np.int64)
+    for column in tokens.T:
+        group = np.unique(group * (int(column.max()) + 1) + column, return_inverse=True)[1].astype(np.int64)
+        groups.append(group)
+    return groups
 
 
 def _clusters(group: Int64, labels: Int64, xyz: Float64 | None) -> dict[str, Any]:
     sizes = np.bincount(group)
+    share = sizes / sizes.sum()
     row: dict[str, Any] = {"clusters": len(sizes), "mean_items": float(sizes.mean())}
+    row["bits"] = float(-(share * np.log2(share)).sum() + 0.0)
     lacking = []
     for level, name in enumerate(LEVELS):
         if (labels[:, level] >= 0).any():
             row |= _shares(name, _majority(group, labels[:, level], len(sizes)), sizes)
+            row[f"ami_{name}"] = _agreement(group, labels[:, level])
         else:
-            row |= dict.fromkeys((f"one_{name}", f"items_one_{name}", f"majority_{name}"))
+            row |= dict.fromkeys((f"one_{name}", f"items_one_{name}", f"majority_{name}", f"ami_{name}"))
             lacking.append(name)
     if xyz is not None:
         distances = distances_km(group, xyz, centres(point_sums(group, xyz, len(sizes))))
@@ -60,6 +74,15 @@ def _shares(name: str, most: Int64, sizes: Int64) -> dict[str, float]:
         f"items_one_{name}": float(sizes[whole].sum() / sizes.sum()),
         f"majority_{name}": float(most.sum() / sizes.sum()),
     }
+
+
+def _agreement(group: Int64, label: Int64) -> float | None:
+    """AMI of the two over items whose label is known; None where there is but one label."""
+    known = np.flatnonzero(label >= 0)
+    rows = known[:: -(-len(known) // COMPARED)]
+    if len(np.unique(label[rows])) < 2:
+        return None
+    return float(adjusted_mutual_info_score(label[rows], group[rows]))
 
 
 def _majority(group: Int64, label: Int64, count: int) -> Int64:

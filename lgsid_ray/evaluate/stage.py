@@ -6,8 +6,9 @@ import pyarrow as pa
 
 from lgsid_ray.artifacts import Frontier, Sids
 from lgsid_ray.config import RunConfig
-from lgsid_ray.evaluate.alignment import clusterings, frontier_rows, gaps, retrieval_tables
+from lgsid_ray.evaluate.alignment import clusterings, frontier_rows, gaps, retrieval_tables, spaces
 from lgsid_ray.evaluate.sid_geography import sid_geography
+from lgsid_ray.evaluate.sid_neighbours import sid_neighbours
 from lgsid_ray.evaluate.space import draw_queries, read_space
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
@@ -23,6 +24,7 @@ def evaluate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     space, split = read_space(inputs)
     queries = draw_queries(split, section.queries, seed)
     rows = frontier_rows(space, queries)
+    tokens = Sids(inputs["tokenise"]).tokens(len(space))
     metrics: dict[str, Any] = {
         "seed": seed,
         "items": len(space),
@@ -33,7 +35,8 @@ def evaluate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         "retrieval": retrieval_tables(space, queries, section.ks),
         "frontier": gaps(space, rows, list(queries.groups), section.floor),
         "clustering": clusterings(space, section, seed),
-        "sid_geography": sid_geography(Sids(inputs["tokenise"]).tokens(len(space)), space.labels, space.xyz),
+        "sid_geography": sid_geography(tokens, space.labels, space.xyz),
+        "sid_neighbours": sid_neighbours(tokens, spaces(space), queries.items[queries.groups["all"]]),
         "codebook": inputs["tokenise"].read_json("metrics.json"),
     }
     Frontier(out).write(pa.Table.from_pylist(rows, schema=Frontier.schema))

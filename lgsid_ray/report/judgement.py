@@ -37,12 +37,14 @@ def alignment_section(story: Story) -> Markup:
 
 def sid_tables(story: Story) -> Markup:
     """Geography of SID prefixes and the codebooks' figures."""
+    kept = {row["prefix"]: row for row in story.metrics["sid_neighbours"] if row["space"] == "origin"}
     prefixes = [
         [
             f"first {row['prefix']} token{'s' if row['prefix'] > 1 else ''}",
             number(row["clusters"]),
             *(number(row[name], 3) for name in ("one_province", "one_city", "majority_province", "majority_city")),
             *(number(row[name], 1) for name in ("radius_km", "radius_km_items")),
+            *(number(kept.get(row["prefix"], {}).get(name), 3) for name in ("recall", "chance")),
         ]
         for row in story.metrics["sid_geography"]
     ]
@@ -50,11 +52,12 @@ def sid_tables(story: Story) -> Markup:
     books = [[name, number(value)] for name, value in flat(story.metrics["codebook"])[:60]]
     return join(
         [
-            table([*head, "radius km", "items' km"], prefixes),
+            table([*head, "radius km", "items' km", "neighbours kept", "by chance"], prefixes),
             caption(
                 "Shares of the clusters behind a prefix that lie in one province or city; shares of the items that "
                 "bear their cluster's commonest label; the median over clusters, and over items, of the great-circle "
-                "distance to the cluster's centre."
+                "distance to the cluster's centre; of the ten items most like an item by reference embeddings, the "
+                "share that has its prefix, beside the share of all items that has it."
             ),
             tag("h3", "Codebooks"),
             table(["figure", "value"], books),

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_mutual_info_score
 
 from lgsid_ray.evaluate.clustering import agreement
 from lgsid_ray.evaluate.sid_geography import sid_geography
+from lgsid_ray.evaluate.sid_neighbours import sid_neighbours
 from lgsid_ray.geo.distance import haversine_km, unit_xyz
 
 
@@ -50,12 +52,41 @@ def test_sid_geography_counts_pure_clusters_and_kilometres():
     assert first["radius_km_items"] == pytest.approx(degree, rel=1e-6)
     assert second["clusters"] == 4
     assert second["one_district"] == 1.0
+    assert first["bits"] == pytest.approx(-(0.6 * np.log2(0.6) + 0.4 * np.log2(0.4)))
+    assert first["ami_city"] == pytest.approx(adjusted_mutual_info_score([0, 0, 0, 1, 2], [0, 0, 0, 1, 1]))
+
+
+def test_prefixes_that_tell_the_label_agree_with_it_and_random_ones_do_not():
+    label, noise = np.arange(6000) % 30, np.random.default_rng(0).integers(0, 30, 6000)
+    labels = np.stack([label % 3, label, label], axis=1)
+    first, _ = sid_geography(np.stack([label, noise], axis=1), labels, None)
+    assert first["ami_city"] == pytest.approx(1.0)
+    random, _ = sid_geography(np.stack([noise, label], axis=1), labels, None)
+    assert random["ami_city"] == pytest.approx(0.0, abs=0.02)
+
+
+def test_neighbours_that_share_a_prefix_are_counted_beside_what_chance_would_bring():
+    # Two heaps of 12 far apart: the ten nearest of an item are in its heap. Token 1 names the heap, token 2 its half.
+    rng = np.random.default_rng(0)
+    vectors = np.repeat([[1.0, 0, 0], [0, 1.0, 0]], 12, axis=0) + rng.normal(0, 0.05, (24, 3))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    tokens = np.stack([np.arange(24) // 12, np.arange(24) % 2], axis=1)
+    queries = np.array([0, 5, 23])
+    first, second = sid_neighbours(tokens, {"origin": vectors}, queries)
+    assert (first["space"], first["prefix"], first["k"]) == ("origin", 1, 10)
+    assert first["recall"] == 1.0
+    assert first["chance"] == pytest.approx(11 / 23)
+    nearest = np.argsort(-(vectors[queries] @ vectors.T), axis=1)[:, 1:11]
+    shared = (tokens[nearest] == tokens[queries][:, None]).all(axis=2)
+    assert second["recall"] == pytest.approx(shared.mean())
+    assert second["chance"] == pytest.approx(5 / 23)
 
 
 def test_unknown_labels_have_nothing_in_common():
     labels = np.array([[0, 0, 0], [0, 0, 0], [0, -1, -1], [0, -1, -1]])
     row = sid_geography(np.array([[0], [0], [1], [1]]), labels, unit_xyz([0] * 4, [0] * 4))[0]
     assert row["one_province"] == 1.0
+    assert row["ami_province"] is None  # there is but one
     assert row["one_city"] == row["items_one_city"] == row["majority_city"] == 0.5
     assert row["radius_km"] == pytest.approx(0.0)
     assert "reason" not in row

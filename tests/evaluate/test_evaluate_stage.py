@@ -34,6 +34,9 @@ def test_metrics_and_frontier_are_whole(stages, tmp_path):
     assert {row["space"] for row in metrics["clustering"]} == {"origin", "aligned"}
     assert set(frontier.column("arm").to_pylist()) == {"oracle", "late_fusion", "aligned"}
     assert metrics["sid_geography"][0]["one_city"] == 1.0
+    assert {(row["space"], row["prefix"]) for row in metrics["sid_neighbours"]} == {
+        (space, row["prefix"]) for space in ("origin", "aligned") for row in metrics["sid_geography"]
+    }
     assert metrics["codebook"]["collision_rate"] == 0.25
     for group in ("all", "train", "held_place", "held_random"):
         assert facts[f"gap_closed/aligned/{group}"] == metrics["frontier"][group]["gap_closed"]["aligned"] > 0
