@@ -39,6 +39,8 @@ class Entry:
     """Where they depend on the configuration."""
     cells: Callable[[RunConfig], list[Stage]] | None = None
     """The cells that are computed before the stage, which puts them together."""
+    asked: bool = False
+    """Whether it runs only where it is asked for by name; the page does not show it."""
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -54,6 +56,10 @@ def _judged(config: RunConfig) -> dict[str, str]:
 
 def _vectors(config: RunConfig) -> dict[str, str]:
     return {"catalogue": "catalogue", "vectors": "embed_aligned" if _aligned(config) else "embed"}
+
+
+def _fitted_anew(config: RunConfig) -> dict[str, str]:
+    return _vectors(config) | {"tokenise": tokenizer_stage(config)}
 
 
 def _tokenised(config: RunConfig) -> dict[str, str]:
@@ -96,7 +102,7 @@ def _generate_cells(config: RunConfig) -> list[Stage]:
 
 def _shown(config: RunConfig) -> dict[str, str]:
     """What the page shows. Negatives serve alignment alone: without it, the page does not wait for them."""
-    shown = [entry for entry in ENTRIES if entry.when(config) and entry.stage.name != "report"]
+    shown = [entry for entry in ENTRIES if entry.when(config) and not entry.asked and entry.stage.name != "report"]
     names = [entry.stage.name for entry in shown if entry.stage.name != "sample" or _aligned(config)]
     cells = [cell.name for entry in shown if entry.cells for cell in entry.cells(config)]
     return _same(*cells, *names) | {"tokenise": tokenizer_stage(config)}
@@ -132,6 +138,8 @@ ENTRIES: tuple[Entry, ...] = (
                 summary="aligned embeddings"), when=_aligned),
     Entry(Stage("tokenise", "tokenizer.stage:tokenise", ("tokenizer",), check="tokenizer.stage:require_items",
                 summary="semantic IDs (Eq 9-16)"), inputs=_vectors),
+    Entry(Stage("stability", "tokenizer.stability:stability", ("tokenizer",), check="tokenizer.stage:require_items",
+                summary="how many items another fit would give another SID"), inputs=_fitted_anew, asked=True),
     Entry(Stage("evaluate", "evaluate.stage:evaluate", ("evaluate",),
                 summary="metrics and frontiers"), inputs=_judged),
     Entry(Stage("count", "recommend.counts.stage:count", ("rank", "generate"),
@@ -159,30 +167,34 @@ def plan(config: RunConfig) -> list[Stage]:
             cells = entry.cells(config) if entry.cells else []
             inputs = entry.inputs(config) if entry.inputs else entry.stage.inputs
             stage = replace(entry.stage, inputs={**inputs, **_same(*(cell.name for cell in cells))})
+            if stage.name in ("tokenise", "stability"):
+                stage = replace(stage, kind=config.tokenizer.kind)
             if stage.name == "tokenise":
-                stage = replace(stage, name=tokenizer_stage(config), kind=config.tokenizer.kind)
+                stage = replace(stage, name=tokenizer_stage(config))
             stages += [*cells, stage]
     return stages
 
 
-def needed(config: RunConfig, until: str | None) -> list[Stage]:
-    """The stages that `until` rests on, itself last, in order; None: those of the report, which shows all of them.
+def needed(config: RunConfig, until: str | Sequence[str] | None) -> list[Stage]:
+    """The stages that `until` rests on, itself last, in order; None: those of the report, which shows what a run makes.
 
     Raises:
         ConfigError: no stage of this plan bears the name.
     """
-    stages, until = plan(config), until or "report"
-    wanted = {stage.name for stage in stages if until in (stage.name, stage.family)}
-    if not wanted:
-        known = dict.fromkeys(stage.family for stage in stages)
-        raise ConfigError(f"stage {until!r} is not part of this run; its stages are {', '.join(known)}")
+    stages, wanted = plan(config), set[str]()
+    for name in [until] if isinstance(until, str) else until or ["report"]:
+        found = {stage.name for stage in stages if name in (stage.name, stage.family)}
+        if not found:
+            known = dict.fromkeys(stage.family for stage in stages)
+            raise ConfigError(f"stage {name!r} is not part of this run; its stages are {', '.join(known)}")
+        wanted |= found
     for stage in reversed(stages):
         if stage.name in wanted:
             wanted |= set(stage.inputs.values())
     return [stage for stage in stages if stage.name in wanted]
 
 
-def execute(run: "Run", until: str | None = None) -> "dict[str, Manifest]":
+def execute(run: "Run", until: str | Sequence[str] | None = None) -> "dict[str, Manifest]":
     """Run the plan, all of it or what stage `until` needs; finished stages are skipped.
 
     Raises:
@@ -213,7 +225,7 @@ def execute(run: "Run", until: str | None = None) -> "dict[str, Manifest]":
     return done
 
 
-def standing(run: "Run", until: str | None = None) -> "list[tuple[Stage, Manifest | None]]":
+def standing(run: "Run", until: str | Sequence[str] | None = None) -> "list[tuple[Stage, Manifest | None]]":
     """The stages that `execute` would run, each with its manifest, or None where it is yet to be done."""
     catalogue = plan(run.config)[0]
     run.identity(catalogue)

@@ -24,8 +24,8 @@ class StudyConfig(Section):
     """Above the table."""
     base: str | None = None
     """Configuration that every arm starts from, relative to this file; None: the defaults."""
-    until: str = "evaluate"
-    """The stage up to which every arm is run."""
+    until: str | Annotated[list[str], Field(min_length=1)] = "evaluate"
+    """The stage, or the stages, up to which every arm is run."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
     """Row → overrides, for example `{Res-KMeans: {tokenizer.kind: res_kmeans}}`; `{}` is the base itself."""

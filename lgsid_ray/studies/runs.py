@@ -72,7 +72,12 @@ def _put(tree: Tree, key: str, value: Any) -> None:
 
 
 def run_all(
-    chosen: Sequence[Setting], out: str, until: str, measures: Mapping[str, str], concurrent: int | None, log: Log
+    chosen: Sequence[Setting],
+    out: str,
+    until: str | Sequence[str],
+    measures: Mapping[str, str],
+    concurrent: int | None,
+    log: Log,
 ) -> list[Outcome]:
     """Run every setting up to stage `until` and read its measures; a run that fails leaves the others alone.
 
@@ -99,14 +104,16 @@ def run_all(
     return [done[setting.label] for setting in chosen]
 
 
-def run_one(setting: Setting, out: str, until: str, measures: Mapping[str, str], log: Log) -> dict[str, float | None]:
+def run_one(
+    setting: Setting, out: str, until: str | Sequence[str], measures: Mapping[str, str], log: Log
+) -> dict[str, float | None]:
     """Run a setting up to stage `until` and read its measures."""
     run = Run(out, setting.config, log=log)
     execute(run, until)
     return read_measures(run, until, measures)
 
 
-def read_measures(run: Run, until: str, measures: Mapping[str, str]) -> dict[str, float | None]:
+def read_measures(run: Run, until: str | Sequence[str], measures: Mapping[str, str]) -> dict[str, float | None]:
     """The measures of a finished run; None where its plan has no such stage, or the stage no such figure."""
     metrics: dict[str, Any] = {}
     for stage, _ in standing(run, until):

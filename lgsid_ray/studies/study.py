@@ -17,7 +17,8 @@ def run_study(study: StudyConfig, base: Tree, out: str, log: Log) -> tuple[Stage
     Raises:
         ConfigError: an arm is refused, or a measure names a stage that is none, or that no arm runs.
     """
-    _require_stages([study.until, *(where.partition(":")[0] for where in study.measures.values())])
+    until = [study.until] if isinstance(study.until, str) else study.until
+    _require_stages([*until, *(where.partition(":")[0] for where in study.measures.values())])
     chosen = settings(base, study.arms, study.seeds, f"study {study.name}")
     _require_reach(study, chosen)
     outcomes = run_all(chosen, out, study.until, study.measures, study.concurrent, log)
@@ -38,7 +39,7 @@ def _require_reach(study: StudyConfig, chosen: Sequence[Setting]) -> None:
         if stage not in run:
             raise ConfigError(
                 f"study: measure {column!r} is of stage {stage}, which no arm runs up to {study.until}; set `until` to "
-                "a later stage, such as report"
+                "a later stage, such as report, or to several"
             )
 
 

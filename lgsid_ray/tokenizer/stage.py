@@ -45,7 +45,7 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """
     settings = config.tokenizer
     work = spans(inputs["catalogue"], inputs["vectors"], SPAN_ROWS)
-    tokenizer = _fitted(config, work, out)
+    tokenizer = fitted(config, work, out)
     encoded = encode_all(work, out, settings.kmeans.actors, settings.last_level == "shared")
     item_id, tokens = encoded.item_id, encoded.tokens
     metrics = tokenizer_metrics(tokenizer.sizes, tokens, encoded.errors)
@@ -72,7 +72,7 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     }
 
 
-def _fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
+def fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
     """Fit, or take up the tokenizer that an interrupted call has left whole."""
     if out.exists(FILE):
         return Tokenizer.load(out)

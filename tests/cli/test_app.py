@@ -11,7 +11,7 @@ from lgsid_ray.cli import look, runs
 from lgsid_ray.cli.app import app
 from lgsid_ray.config import load
 from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_POINT, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED, TableSource
-from lgsid_ray.pipeline import STAGES, plan
+from lgsid_ray.pipeline import STAGES, needed
 
 
 def _lgsid(*words: str) -> Result:
@@ -113,7 +113,7 @@ def test_status_lists_every_stage_of_the_latest_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     result = _lgsid("status", "--out", str(tmp_path))
     assert result.exit_code == 0
-    assert result.output.count("not started") == len(plan(load(None)))
+    assert result.output.count("not started") == len(needed(load(None), None))
 
 
 @pytest.mark.parametrize(
