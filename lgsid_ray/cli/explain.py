@@ -55,10 +55,13 @@ def _print_behind(sid: str, stage: StageDir, catalogue: Items) -> None:
     if not sids or not sids[0].startswith(sid):
         raise InputError(f"no item has the SID {sid!r}, nor one that begins with it, by {stage.path('sids.parquet')}")
     tell(f"{sid}: {len(behind):,} items" + (f", of which the first {BEHIND}" if len(behind) > BEHIND else ""))
-    columns = ["item_id", "name", "category_1", *reversed(LEVELS)]
-    table = _table("SID", *columns, right=[])
-    for own, row in zip(sids, catalogue.rows(shown, columns).to_pylist(), strict=True):
-        table.add_row(Text(own), *(Text(str(row[name] or "")) for name in columns))
+    table = _table("SID", "item_id", "name", "category_1", "place", right=[])
+    for column in table.columns[:2]:
+        column.no_wrap = True  # to be copied
+    fields = ["item_id", "name", "category_1", *LEVELS]
+    for own, row in zip(sids, catalogue.rows(shown, fields).to_pylist(), strict=True):
+        place = ", ".join(row[name] for name in reversed(LEVELS) if row[name])
+        table.add_row(*(Text(text or "") for text in (own, row["item_id"], row["name"], row["category_1"], place)))
     console.print(table)
 
 

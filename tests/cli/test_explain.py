@@ -116,7 +116,7 @@ def test_of_a_sid_or_a_prefix_the_items_behind_it(home: StageDir) -> None:
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "<a_0><b_1>: 10 items" in lines
-    assert "<a_0><b_1><c_1> i1 [b]Bar[/b] 1 Bar Thun Bern" in lines
+    assert "<a_0><b_1><c_1> i1 [b]Bar[/b] 1 Bar Thun, Bern" in lines
     behind = lines[lines.index("<a_1><b_0><c_2>: 5 items") :]
     told = [line.split()[1] for line in behind if line.startswith("<a_1><b_0><c_2> ")]
     assert told == ["i22", "i26", "i30", "i34", "i38"]
