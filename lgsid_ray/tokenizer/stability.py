@@ -11,6 +11,7 @@ from lgsid_ray.arrays import AnyInt, Bool
 from lgsid_ray.artifacts import Sids
 from lgsid_ray.artifacts.items import trains
 from lgsid_ray.config import RunConfig
+from lgsid_ray.config.tokenizer import TokenizerBase
 from lgsid_ray.draws import random_bits, unit
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import SCRATCH, StageDir
@@ -55,11 +56,10 @@ def stability(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """
     work = spans(inputs["catalogue"], inputs["vectors"], SPAN_ROWS)
     tokens = Sids(inputs["tokenise"]).tokens(work[-1].stop)
-    other = config.model_copy(update={"seed": config.seed + 1})
-    metrics = {
-        "another_seed": changed(tokens, _tokens(other, work, out.child(f"{SCRATCH}/another-seed"))),
-        "replaced": changed(tokens, _tokens(config, replacing(work, config.seed), out.child(f"{SCRATCH}/replaced"))),
-    }
+    settings, seed = config.tokenizer, config.seed
+    other = _tokens(settings, seed + 1, work, out.child(f"{SCRATCH}/another-seed"))
+    later = _tokens(settings, seed, replacing(work, seed), out.child(f"{SCRATCH}/replaced"))
+    metrics = {"another_seed": changed(tokens, other), "replaced": changed(tokens, later)}
     out.write_json("metrics.json", metrics)
     return {name: rows[-1]["changed"] for name, rows in metrics.items()}
 
@@ -89,8 +89,7 @@ def changed(before: AnyInt, after: AnyInt) -> list[dict[str, Any]]:
     return rows
 
 
-def _tokens(config: RunConfig, work: list[Span], out: StageDir) -> AnyInt:
+def _tokens(config: TokenizerBase, seed: int, work: list[Span], out: StageDir) -> AnyInt:
     """All items' tokens by a tokenizer that is fitted in `out`."""
-    settings = config.tokenizer
-    fitted(config, work, out.make())
-    return encode_all(work, out, settings.kmeans.actors, settings.last_level == "shared").tokens
+    fitted(config, seed, work, out.make())
+    return encode_all(work, out, config.kmeans.actors, config.last_level == "shared").tokens

@@ -45,7 +45,7 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """
     settings = config.tokenizer
     work = spans(inputs["catalogue"], inputs["vectors"], SPAN_ROWS)
-    tokenizer = fitted(config, work, out)
+    tokenizer = fitted(settings, config.seed, work, out)
     encoded = encode_all(work, out, settings.kmeans.actors, settings.last_level == "shared")
     item_id, tokens = encoded.item_id, encoded.tokens
     metrics = tokenizer_metrics(tokenizer.sizes, tokens, encoded.errors)
@@ -72,20 +72,19 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     }
 
 
-def fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
+def fitted(config: TokenizerBase, seed: int, work: list[Span], out: StageDir) -> Tokenizer:
     """Fit, or take up the tokenizer that an interrupted call has left whole."""
     if out.exists(FILE):
         return Tokenizer.load(out)
     out.remove(ENCODING)
-    settings: Any = config.tokenizer
-    if settings.kind in TRAINED:
+    if config.kind in TRAINED:
         settings = _sized(config, work, training_items(work))
-        tokenizer, history = TRAINED[settings.kind](work, settings, config.seed, out)
+        tokenizer, history = TRAINED[config.kind](work, settings, seed, out)
     else:
-        pool = Pool(work, settings.kmeans.actors, out)
+        pool = Pool(work, config.kmeans.actors, out)
         try:
             settings = _sized(config, work, pool.trained)
-            tokenizer, history = FITS[settings.kind](pool, settings, config.seed)
+            tokenizer, history = FITS[config.kind](pool, settings, seed)
         finally:
             pool.close()
     out.write_json("history.json", history)
@@ -93,10 +92,10 @@ def fitted(config: RunConfig, work: list[Span], out: StageDir) -> Tokenizer:
     return tokenizer
 
 
-def _sized(config: RunConfig, work: list[Span], training: int) -> TokenizerBase:
+def _sized(config: TokenizerBase, work: list[Span], training: int) -> TokenizerBase:
     """The tokenizer's settings with the sizes for these items."""
-    require_items(config, {"item_splits": {"train": training}})
-    return config.tokenizer.sized(work[-1].stop, training)
+    _require_codes(config, training)
+    return config.sized(work[-1].stop, training)
 
 
 def _write_sids(out: StageDir, item_id: pa.ChunkedArray, tokens: Int32, ranks: Int32, disambiguate: bool) -> None:
@@ -119,7 +118,11 @@ def require_items(config: RunConfig, facts: Facts) -> None:
     Raises:
         ConfigError: sizes and number are named.
     """
-    sizes, items = config.tokenizer.sizes, facts["item_splits"].get("train", 0)
+    _require_codes(config.tokenizer, facts["item_splits"].get("train", 0))
+
+
+def _require_codes(config: TokenizerBase, items: int) -> None:
+    sizes = config.sizes
     if sizes != "auto" and max(sizes) > items:
         raise ConfigError(
             f"tokenizer.sizes {sizes}: {max(sizes)} clusters for {items} training items; "

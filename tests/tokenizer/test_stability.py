@@ -1,6 +1,7 @@
 """How far SIDs hang on chance: codes renamed are no change, and what each of two other fits may move."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,9 @@ import pytest
 
 from lgsid_ray.artifacts import Sids
 from lgsid_ray.artifacts.items import trains
+from lgsid_ray.execution.stage import Sections
 from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.pipeline import plan
 from lgsid_ray.tokenizer.spans import spans
 from lgsid_ray.tokenizer.stability import changed, replacing, stability
 from tests.tokenizer.conftest import config, items, run, vectors, world
@@ -79,7 +82,10 @@ def judged(folder: Path, *overrides: str) -> dict[str, list[dict[str, float]]]:
     stages = world(folder / "world", held_out(0.3, 3000), vectors(3000))
     out, _ = run(stages, folder, *overrides)
     judge = StageDir(f"{folder}/stability").make()
-    facts = stability(config(*overrides), {**stages, "tokenise": out}, judge)
+    settings = config(*overrides)
+    stage = next(stage for stage in plan(settings) if stage.name == "stability")
+    given: Any = Sections(settings, stage)  # which refuses what the stage does not declare
+    facts = stability(given, {**stages, "tokenise": out}, judge)
     found = judge.read_json("metrics.json")
     assert facts == {name: rows[-1]["changed"] for name, rows in found.items()}
     assert Sids(out).count() == 3000
