@@ -49,6 +49,18 @@ def unpack_sids(keys: Int64, sizes: Sequence[int]) -> Int32:
     return tokens
 
 
+def prefix_numbers(tokens: Int64) -> Int64:
+    """(n, L) numbers from 0 of the distinct prefixes (z_1), (z_1, z_2), … of (n, L) tokens.
+
+    As tokens they give every prefix a row of its own: prefix n-grams (Singh et al., RecSys 2024), without hashing.
+    """
+    numbers, group = np.empty_like(tokens), np.zeros(len(tokens), dtype=np.int64)
+    for level, token in enumerate(tokens.T):
+        group = np.unique(group * (int(token.max(initial=0)) + 1) + token, return_inverse=True)[1]
+        numbers[:, level] = group
+    return numbers
+
+
 def _require_span(sizes: Sequence[int]) -> None:
     if math.prod(sizes) >= SPAN:
         raise ValueError(f"sizes {list(sizes)} span 2^63 SIDs or more: their numbers do not fit 64 bits")

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score
 
 from lgsid_ray.arrays import Float64, Int64
+from lgsid_ray.artifacts.keys import prefix_numbers
 from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.geo.spread import centres, distances_km, group_medians, point_sums
 
@@ -31,17 +32,8 @@ def sid_geography(tokens: Int64, labels: Int64, xyz: Float64 | None) -> list[dic
         Items whose label is unknown bear none in common. What cannot be told is None, with a `reason`: shares of a
         level that no item has, kilometres without coordinates.
     """
-    groups = enumerate(prefix_groups(tokens), start=1)
+    groups = enumerate(prefix_numbers(tokens).T, start=1)
     return [{"prefix": length} | _clusters(group, labels, xyz) for length, group in groups]
-
-
-def prefix_groups(tokens: Int64) -> list[Int64]:
-    """For each prefix length, (n,) the number of every item's prefix among those that occur."""
-    groups, group = [], np.zeros(len(tokens), dtype=np.int64)
-    for column in tokens.T:
-        group = np.unique(group * (int(column.max()) + 1) + column, return_inverse=True)[1].astype(np.int64)
-        groups.append(group)
-    return groups
 
 
 def _clusters(group: Int64, labels: Int64, xyz: Float64 | None) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from lgsid_ray.arrays import Float32, Int64
+from lgsid_ray.artifacts.keys import prefix_numbers
 from lgsid_ray.evaluate.retrieval import search
-from lgsid_ray.evaluate.sid_geography import prefix_groups
 
 NEAREST = 10
 
@@ -21,7 +21,7 @@ def sid_neighbours(tokens: Int64, spaces: Mapping[str, Float32], queries: Int64)
     Args:
         tokens: (n, levels). spaces: name → (n, d), L2-normalised. queries: (q,) items that are looked at.
     """
-    groups, rows = prefix_groups(tokens), []
+    groups, rows = prefix_numbers(tokens).T, []
     k = min(NEAREST, len(tokens) - 1)
     if not k:
         return []

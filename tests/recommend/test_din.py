@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from lgsid_ray.artifacts.keys import prefix_numbers
 from lgsid_ray.config.recommend import DinConfig
 from lgsid_ray.recommend.rankers.batches import RankBatch
 from lgsid_ray.recommend.rankers.din import Dice, Din, TargetAttention
-from lgsid_ray.recommend.rankers.items import ItemEmbedding, prefix_numbers
+from lgsid_ray.recommend.rankers.items import ItemEmbedding
 
 TOKENS = np.random.default_rng(0).integers(0, 4, (20, 3))
 

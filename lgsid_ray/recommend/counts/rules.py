@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from lgsid_ray.arrays import AnyFloat, Float64, Int64
+from lgsid_ray.artifacts.keys import prefix_numbers
 from lgsid_ray.recommend.generators.sequences import Sequences
 
 DEPTH = 5
@@ -17,15 +18,6 @@ FADE = 0.6
 PRIOR = 1.0
 """Visits that every item is given in advance, so that those without any can be told."""
 _CELLS = 1 << 24  # scores held at once
-
-
-def prefixes(tokens: Int64) -> list[Int64]:
-    """For each length l, (n,) the number of every item's first l tokens among those that occur."""
-    found, codes = [], np.zeros(len(tokens), dtype=np.int64)
-    for column in tokens.T:
-        codes = np.unique(codes * (int(column.max(initial=0)) + 1) + column, return_inverse=True)[1].astype(np.int64)
-        found.append(codes)
-    return found
 
 
 def next_items(sequences: Sequences, positions: Int64, tokens: Int64, length: int) -> Int64:
@@ -41,7 +33,7 @@ def next_items(sequences: Sequences, positions: Int64, tokens: Int64, length: in
     visits = np.bincount(seen, minlength=len(tokens)) + PRIOR
     history = sequences.histories(positions, DEPTH)
     levels = []
-    for code in prefixes(tokens):
+    for code in prefix_numbers(tokens).T:
         size = int(code.max()) + 1
         steps = sparse.csr_matrix((np.ones(len(source)), (code[source], code[target])), shape=(size, size))
         leaving = np.bincount(code[source], minlength=size)
@@ -69,7 +61,7 @@ def affinity(history: Int64, target: Int64, tokens: Int64, visits: Int64) -> Flo
     """
     inside, shared = history >= 0, np.zeros(history.shape)
     weight, before = visits + PRIOR, np.zeros(len(tokens))
-    for code in prefixes(tokens):
+    for code in prefix_numbers(tokens).T:
         bits = -np.log2(np.bincount(code, weight)[code] / weight.sum())
         alike = inside & (code[history] == code[target][:, None])
         shared += np.where(alike, (bits - before)[target][:, None], 0.0)

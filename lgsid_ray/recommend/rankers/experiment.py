@@ -10,6 +10,7 @@ from torch import nn
 
 from lgsid_ray.arrays import Bool, Float64, Int64
 from lgsid_ray.artifacts import Items, Sids
+from lgsid_ray.artifacts.keys import prefix_numbers
 from lgsid_ray.config.recommend import RankConfig, Ranker
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
@@ -18,7 +19,7 @@ from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
 from lgsid_ray.recommend.rankers import baselines
 from lgsid_ray.recommend.rankers import samples as sampling
 from lgsid_ray.recommend.rankers.batches import RankBatches
-from lgsid_ray.recommend.rankers.items import ItemEmbedding, prefix_numbers
+from lgsid_ray.recommend.rankers.items import ItemEmbedding
 from lgsid_ray.recommend.rankers.negatives import Negatives
 from lgsid_ray.recommend.rankers.registry import RANKERS
 from lgsid_ray.recommend.rankers.samples import Samples

@@ -10,18 +10,6 @@ INITIAL_STD = 0.4
 """Of the embeddings. Attention sees products of them: from small ones it takes an epoch to notice a repeated item."""
 
 
-def prefix_numbers(tokens: Int64) -> Int64:
-    """(n, L) numbers from 0 of the distinct prefixes (z_1), (z_1, z_2), … of (n, L) tokens.
-
-    As tokens they give every prefix a row of its own: prefix n-grams (Singh et al., RecSys 2024), without hashing.
-    """
-    numbers, group = np.empty_like(tokens), np.zeros(len(tokens), dtype=np.int64)
-    for level, token in enumerate(tokens.T):
-        group = np.unique(group * (int(token.max()) + 1) + token, return_inverse=True)[1]
-        numbers[:, level] = group
-    return numbers
-
-
 class ItemEmbedding(nn.Module):
     """`[e_id(i), e_1(z_1), …, e_L(z_L)]`; without tokens the ID embedding alone ("Origin").
 
