@@ -62,6 +62,8 @@ class TokenizerBase(Section):
     """How many bits the codes of a SID span where sizes are `auto`; None: 4 more than the items need."""
     embeddings: Literal["auto", "aligned", "origin"] = "auto"
     kmeans: KMeansConfig = Field(default_factory=KMeansConfig)
+    beam: int = Field(default=1, ge=1, le=64)
+    """How many prefixes an item's encoding follows at once; more find a SID nearer to it, and take as much longer."""
     min_usage: float = Field(default=0.02, ge=0, le=1)
     """Refuse a codebook of which a smaller share is in use: it has collapsed."""
     last_level: Literal["chosen", "shared"] = "chosen"
@@ -99,6 +101,10 @@ class TokenizerBase(Section):
     def _is_usable(self) -> "TokenizerBase":
         if self.name == "origin":
             raise ValueError("name 'origin' is taken: rankers without SIDs go by it")
+        if self.beam > 1 and self.kind == "random":
+            raise ValueError(
+                f"beam {self.beam}: kind 'random' has nothing to search for, its codes are drawn; leave it out"
+            )
         if self.kmeans.balanced and self.kind in ("rq_vae", "random"):
             why = "its codes are learnt by gradient steps" if self.kind == "rq_vae" else "its codes are drawn evenly"
             raise ValueError(f"kmeans.balanced: kind '{self.kind}' has no clusters to balance: {why}; leave it out")

@@ -16,20 +16,25 @@ _SETTLED = 1 << 22  # numbers of the differences that are taken at once to settl
 class Codes:
     """Codes made ready to be compared with blocks of rows.
 
-    Args:
-        centroids: (k, d). price: (k,) of the codes, in units of squared distance; None: all alike.
+    Attributes:
+        centroids: (k, d). price: (k,) float64 of the codes, in units of squared distance; 0 where all are alike.
     """
 
     def __init__(self, centroids: Float32, price: Float32 | None = None) -> None:
-        self._centroids = np.ascontiguousarray(centroids)
-        self._price = np.zeros(len(centroids)) if price is None else price.astype(np.float64)
-        squares = np.square(centroids, dtype=np.float64).sum(axis=1) + self._price
+        self.centroids = np.ascontiguousarray(centroids)
+        self.price = np.zeros(len(centroids)) if price is None else price.astype(np.float64)
+        squares = np.square(centroids, dtype=np.float64).sum(axis=1) + self.price
         self._offset = torch.from_numpy((squares / -2).astype(np.float32))
-        self._transposed = torch.from_numpy(self._centroids).T
+        self._transposed = torch.from_numpy(self.centroids).T
         # Memory for a block, wherever it lies, and its scores: to ask for it anew costs as much as to choose from it.
         self._block = torch.empty(BLOCK, centroids.shape[1])
         self._scores = torch.empty(BLOCK, len(centroids))
         self._length = float(np.sqrt(np.abs(squares).max(initial=0.0)))
+
+    @property
+    def size(self) -> int:
+        """Number of codes."""
+        return len(self.centroids)
 
     def scores(self, block: Float32) -> Float32:
         """(n, k) x·μ - (‖μ‖² + p) / 2 of at most BLOCK (n, d) rows, greatest where ‖x - μ‖² + p is least.
@@ -49,7 +54,7 @@ class Codes:
         every, label = np.arange(len(block)), score.argmax(axis=1)
         top = score[every, label]
         score[every, label] = -np.inf
-        bound = self._rounding(block)
+        bound = self.rounding(block)
         unsure = np.flatnonzero(~(top - torch.from_numpy(score).amax(dim=1).numpy() > bound))
         if len(unsure):
             score[every, label] = top
@@ -57,7 +62,7 @@ class Codes:
             label[unsure] = self._settled(block[unsure], near)
         return label
 
-    def _rounding(self, block: Float32) -> Float64:
+    def rounding(self, block: Float32) -> Float64:
         """(n,) bounds on the error of the difference of two scores, in whatever order their terms are added.
 
         A product of d terms is off by at most d·u·‖x‖‖μ‖, u half of float32's epsilon (Higham, 2002, section 3.1);
@@ -70,13 +75,13 @@ class Codes:
     def _settled(self, rows: Float32, near: np.ndarray) -> Int64:
         """(m,) the first code of least cost in float64, of those that (m, k) `near` leaves each row."""
         label = np.empty(len(rows), np.int64)
-        step = max(1, _SETTLED // max(1, self._centroids.size))
+        step = max(1, _SETTLED // max(1, self.centroids.size))
         for start in range(0, len(rows), step):
             some = near[start : start + step]
             row, code = np.nonzero(some)
-            apart = rows[start + row].astype(np.float64) - self._centroids[code]
+            apart = rows[start + row].astype(np.float64) - self.centroids[code]
             cost = np.full(some.shape, np.inf)
-            cost[row, code] = np.square(apart).sum(axis=1) + self._price[code]
+            cost[row, code] = np.square(apart).sum(axis=1) + self.price[code]
             label[start : start + step] = cost.argmin(axis=1)
         return label
 

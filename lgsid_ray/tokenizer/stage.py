@@ -1,5 +1,6 @@
 """The tokenise stage: fit a tokenizer to the training items, stream all items through it, rank collisions."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ def fitted(config: TokenizerBase, seed: int, work: list[Span], out: StageDir) ->
         finally:
             pool.close()
     out.write_json("history.json", history)
+    tokenizer = replace(tokenizer, beam=config.beam)
     tokenizer.save(out)  # last: what stands beside it is whole
     return tokenizer
 

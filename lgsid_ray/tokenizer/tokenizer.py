@@ -18,7 +18,8 @@ from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.features import Lots, Moments, Transform
 from lgsid_ray.tokenizer.latent import Autoencoder, Beside, Latent
-from lgsid_ray.tokenizer.levels import ASSIGNERS, Level, walk
+from lgsid_ray.tokenizer.levels import ASSIGNERS, Level
+from lgsid_ray.tokenizer.search import tokens_of
 
 FILE = "tokenizer.safetensors"
 
@@ -32,12 +33,14 @@ class Tokenizer:
         levels: in the order of the tokens.
         transform: from items to features; None where nothing reads them.
         latent: the space that levels on embeddings work in; None: that of the embeddings.
+        beam: prefixes that encoding keeps behind a level (see `search.tokens_of`).
     """
 
     kind: str
     levels: tuple[Level, ...]
     transform: Transform | Lots | None = None
     latent: Latent | None = None
+    beam: int = 1
 
     @property
     def sizes(self) -> list[int]:
@@ -61,10 +64,7 @@ class Tokenizer:
             InputError: items and embeddings do not fit each other or the tokenizer.
         """
         rows, features = self.enter(items, embeddings)
-        tokens = np.empty((len(rows), len(self.levels)), dtype=np.int32)
-        for number, (label, _) in enumerate(walk(self.levels, rows, features)):
-            tokens[:, number] = label
-        return tokens
+        return tokens_of(self.levels, rows, features, self.beam)
 
     def enter(self, items: pa.Table | None, embeddings: Float32) -> tuple[Float32, Float32 | None]:
         """What levels work on: (n, w) vectors of `latent`, and (n, f) features if there is a transform; as `encode`."""
@@ -112,6 +112,7 @@ class Tokenizer:
     def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "kind": self.kind,
+            "beam": self.beam,
             "levels": [{"space": x.space, "metric": x.metric, "assigner": x.assigner} for x in self.levels],
         }
         if isinstance(self.transform, Lots):
@@ -171,7 +172,7 @@ class Tokenizer:
             latent = Beside(**told)
         elif any(name.startswith("encoder_") for name in tensors):
             latent = Autoencoder.of(tensors)
-        return cls(header["kind"], tuple(levels), transform, latent)
+        return cls(header["kind"], tuple(levels), transform, latent, header.get("beam", 1))
 
 
 def _place(where: StageDir | str | Path) -> tuple[StageDir, str]:

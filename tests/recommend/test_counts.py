@@ -1,6 +1,7 @@
 """Counting rules on SID prefixes: equal to plain loops, and they tell SIDs with meaning from those without."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from lgsid_ray.config import load
 from lgsid_ray.config.recommend import GenerateConfig
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.counts import rules
-from lgsid_ray.recommend.counts.rules import affinity, next_items
+from lgsid_ray.recommend.counts.rules import ClickRule, next_items
 from lgsid_ray.recommend.counts.stage import count
 from lgsid_ray.recommend.generators.experiment import Generation
-from lgsid_ray.recommend.log import TEST, Log
+from lgsid_ray.recommend.log import TEST, TRAIN, Log
 from lgsid_ray.recommend.metrics import auc, hit_and_ndcg
+from lgsid_ray.recommend.rankers.negatives import Negatives
+from lgsid_ray.recommend.rankers.samples import Samples, build
 from tests.recommend.conftest import ITEMS, TASTES
 from tests.recommend.test_recommend_stages import inputs
 
@@ -54,14 +57,38 @@ def test_the_next_items_are_those_of_a_plain_loop(chain: Log, xyz: np.ndarray, m
     assert (next_items(sequences, positions, tokens, ITEMS + 3)[:, ITEMS:] == -1).all()
 
 
-def test_affinity_is_the_mean_of_the_bits_that_are_shared() -> None:
-    # Four items of 2 visits each and one in advance; prefixes of 2 and of 1 item: 1 bit and 2.
-    tokens, visits = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.full(4, 2)
-    history = np.array([[0, 1, -1], [2, 3, 0], [-1, -1, -1]])
-    assert affinity(history, np.array([0, 3, 1]), tokens, visits) == pytest.approx([(2 + 1) / 2, (1 + 2 + 0) / 3, 0])
-    # A prefix that half of the visits go to tells less than one of a quarter.
-    popular = affinity(np.array([[1], [3]]), np.array([0, 2]), tokens, np.array([29, 29, 9, 9]))
-    assert popular == pytest.approx([-np.log2(60 / 80), -np.log2(20 / 80)])
+def clicks_rule(clicks: Log, tokens: np.ndarray) -> tuple[ClickRule, Samples]:
+    samples = build(clicks, Negatives(ITEMS, None, 4, 0.5, 8), None, seed=0)
+    return ClickRule(samples, tokens, length=20), samples
+
+
+def test_the_click_rule_reads_of_a_prefix_what_a_plain_loop_reads(clicks: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = sids()
+    rule, samples = clicks_rule(clicks, tokens)
+    rows, teller = samples.of(TEST)[:40], samples.of(TRAIN)[::3]
+    table = rule._features(rows, teller)
+    heads = [[tuple(row[: length + 1]) for row in tokens.tolist()] for length in range(2)]
+    overall = (samples.label[teller].sum() + 1) / (len(teller) + 2)
+    for row, found in zip(rows.tolist(), table, strict=True):
+        events = [item for item in samples.histories(np.array([row]), 20)[0].tolist() if item >= 0]
+        expected = []
+        for head in heads:
+            alike = sum(head[item] == head[samples.item[row]] for item in events)
+            labels = [samples.label[other] for other in teller if head[samples.item[other]] == head[samples.item[row]]]
+            shrunk = (sum(labels) + 20 * overall) / (len(labels) + 20)
+            expected += [alike / max(len(events), 1), float(alike > 0), np.log1p(alike), np.log(shrunk / (1 - shrunk))]
+        assert found == pytest.approx(expected, rel=1e-6)
+    monkeypatch.setattr(rules, "_CELLS", 7 * 20)
+    assert np.array_equal(rule._features(rows, teller), table)
+
+
+def test_no_label_explains_itself(clicks: Log) -> None:
+    # Labels without any reason, and items that are as good as one sample each: a rule that counted a sample's own
+    # label among its prefix's odds would believe in them.
+    noise = np.random.default_rng(1).integers(0, 2, len(clicks)).astype(clicks.label.dtype)
+    rule, samples = clicks_rule(replace(clicks, label=noise), np.arange(ITEMS)[:, None])
+    told = rule.probabilities(samples.of(TEST))
+    assert told.std() < 0.045
 
 
 def test_sids_that_follow_the_walk_or_the_taste_are_worth_more_than_random_ones(
@@ -85,10 +112,9 @@ def test_sids_that_follow_the_walk_or_the_taste_are_worth_more_than_random_ones(
     assert hits[0] > 0.8
     assert hits[1] < 0.6
     tastes = np.column_stack([np.arange(ITEMS) % TASTES])
-    history = np.stack([clicks.item[(clicks.user == user) & (clicks.label > 0)][:5] for user in clicks.user[-500:]])
     areas = [
-        auc(clicks.label[-500:], affinity(history, clicks.item[-500:], codes, np.ones(ITEMS, int)))
-        for codes in (tastes, sids())
+        auc(samples.label[samples.of(TEST)], rule.probabilities(samples.of(TEST)))
+        for rule, samples in (clicks_rule(clicks, codes) for codes in (tastes, sids()))
     ]
     assert areas[0] == pytest.approx(1.0)
     assert areas[1] is not None

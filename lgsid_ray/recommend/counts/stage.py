@@ -3,17 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from lgsid_ray.arrays import Int64
 from lgsid_ray.artifacts import Sids
 from lgsid_ray.config import RunConfig
 from lgsid_ray.errors import InputError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.recommend.counts.rules import affinity, next_items
+from lgsid_ray.recommend.counts.rules import ClickRule, next_items
 from lgsid_ray.recommend.generators.experiment import KS, Generation
-from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Unusable
+from lgsid_ray.recommend.log import SPLITS, TEST, VALID, Unusable
 from lgsid_ray.recommend.rankers.experiment import Ranking
 
 Judge = Callable[[RunConfig, StageDir, StageDir], dict[str, Any]]
@@ -41,15 +39,11 @@ def count(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
 
 def _rank(config: RunConfig, catalogue: StageDir, tokenise: StageDir) -> dict[str, Any]:
     ranking = Ranking.read(config.rank, catalogue, config.seed)
-    samples, tokens = ranking.samples, _tokens(tokenise, ranking.items)
-    train = samples.of(TRAIN)
-    visits = np.bincount(samples.item[train], samples.label[train], minlength=ranking.items).astype(np.int64)
-    found = {}
-    for split in (VALID, TEST):
-        rows = samples.of(split)
-        score = affinity(samples.histories(rows, config.rank.history), samples.item[rows], tokens, visits)
-        found[SPLITS[split]] = ranking.figures(split, score, calibrated=False)
-    return found
+    rule = ClickRule(ranking.samples, _tokens(tokenise, ranking.items), config.rank.history)
+    return {
+        SPLITS[split]: ranking.figures(split, rule.probabilities(ranking.samples.of(split)), calibrated=True)
+        for split in (VALID, TEST)
+    }
 
 
 def _generate(config: RunConfig, catalogue: StageDir, tokenise: StageDir) -> dict[str, Any]:
