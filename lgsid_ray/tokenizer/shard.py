@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.artifacts.items import trains
 from lgsid_ray.config.tokenizer import FeatureConfig
-from lgsid_ray.draws import random_bits, unit
+from lgsid_ray.draws import below, random_bits, unit
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.assign import assign, directions, squares
 from lgsid_ray.tokenizer.features import COLUMNS, Moments, Transform, moments, raw_features
@@ -115,7 +115,7 @@ class Shard:
     def statistics(
         self, view: View, centroids: Float32, price: Float32 | None, softness: float, batch: float, tag: str
     ) -> Sums:
-        """Sums, counts and loads under `centroids`; of a seeded share `batch` of the rows where that is below 1."""
+        """Sums, counts and loads under `centroids`; of a share `batch` below 1, of rows drawn by `tag`."""
         return statistics(self._batch(view, batch, tag), centroids, price, softness)
 
     def farthest(self, view: View, centroids: Float32, count: int, batch: float, tag: str) -> Far:
@@ -141,8 +141,15 @@ class Shard:
         return gradient(self._batch(view, batch, tag), codebooks, slopes, temperatures)
 
     def _batch(self, view: View, share: float, tag: str) -> Float32:
+        """The view's rows; of a share below 1 as many, drawn with replacement: no others are touched."""
         rows = self.rows(view)
-        return rows[self._draws(0, tag) < share] if share < 1 else rows
+        if share >= 1:
+            return rows
+        # A part of a row more is a row more as often. What is drawn for a shard starts at its first item, so no two
+        # shards draw alike.
+        more = unit(random_bits(0, f"{tag}-more", [self._span.start]))[0]
+        draws = self._span.start + np.arange(int(share * len(rows) + more))
+        return rows[below(random_bits(0, tag, draws), len(rows))]
 
 
 def _told(level: Level) -> tuple[Any, ...]:

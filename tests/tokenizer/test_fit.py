@@ -539,7 +539,7 @@ def test_every_knob_of_fitting_changes_the_tokenizer(tmp_path: Path) -> None:
 
 
 def test_the_knobs_are_all_there_are() -> None:
-    of_the_stage = {"kind", "name", "bits", "embeddings", "min_usage", "last_level", "disambiguate"}
+    of_the_stage = {"kind", "name", "bits", "embeddings", "beam", "min_usage", "last_level", "disambiguate"}
     assert set(HgitConfig.model_fields) == {*KNOBS, *of_the_stage}
     for name, section, resources in (("features", FeatureConfig, set()), ("kmeans", KMeansConfig, {"actors"})):
         assert {key for value in KNOBS[name] for key in value} == set(section.model_fields) - resources
