@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,32 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_local() -> Iterator[None]:
-    """A private two-CPU Ray for the whole test session; it joins no other cluster on the host."""
+    """A private two-CPU Ray for the tests of a module; it joins no other cluster on the host."""
     from lgsid_ray.config.cluster import RayConfig
     from lgsid_ray.execution.session import ray_session
 
     with ray_session(RayConfig(address="local", cpus=2, object_store_mb=256)):
         yield
+
+
+@pytest.fixture(autouse=True)
+def cpus_come_back(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Who leaves an actor with a CPU is named: a later test would wait for that CPU without end."""
+    yield
+    if "ray_local" not in request.fixturenames:
+        return
+    import ray
+
+    until = time.monotonic() + 120
+    while ray.available_resources().get("CPU", 0) < ray.cluster_resources()["CPU"]:
+        if time.monotonic() > until:
+            alive = [
+                a for a in ray._private.state.actors().values() if a["State"] not in ("DEAD", "DEPENDENCIES_UNREADY")
+            ]
+            pytest.fail(f"CPUs are still taken after two minutes; actors that live: {alive}")
+        time.sleep(0.1)
 
 
 def stream_in_process(
