@@ -48,14 +48,29 @@ def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
+def _located(config: RunConfig) -> bool:
+    """Whether prompts say where items are."""
+    return bool(config.encoder.prompt.location)
+
+
+def _fused(config: RunConfig) -> bool:
+    return config.tokenizer.embeddings == "fused"
+
+
 def _judged(config: RunConfig) -> dict[str, str]:
-    content = ["embed_content"] if config.evaluate.content else []
-    aligned = ["embed_aligned"] if _aligned(config) else []
-    return _same("catalogue", "embed", *content, *aligned) | {"tokenise": tokenizer_stage(config)}
+    beside = {
+        "embed_content": config.evaluate.content,
+        "embed_location": _located(config),
+        "embed_aligned": _aligned(config),
+        "fuse": _fused(config),
+    }
+    found = [stage for stage, there in beside.items() if there]
+    return _same("catalogue", "embed", *found) | {"tokenise": tokenizer_stage(config)}
 
 
 def _vectors(config: RunConfig) -> dict[str, str]:
-    return {"catalogue": "catalogue", "vectors": "embed_aligned" if _aligned(config) else "embed"}
+    fused = "fuse" if _fused(config) else "embed"
+    return {"catalogue": "catalogue", "vectors": "embed_aligned" if _aligned(config) else fused}
 
 
 def _fitted_anew(config: RunConfig) -> dict[str, str]:
@@ -125,6 +140,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(Stage("embed_content", "encoder.stage:embed_content", ("encoder",), _same("catalogue"), seeded=False,
                 sources=WEIGHTS, summary="embeddings of content-only prompts"),
           when=lambda config: config.evaluate.content),
+    Entry(Stage("embed_location", "encoder.fuse:embed_location", ("encoder",), _same("catalogue"), seeded=False,
+                sources=WEIGHTS, summary="embeddings of location texts"), when=_located),
+    Entry(Stage("fuse", "encoder.fuse:fuse", ("fusion",), _same("catalogue", "embed", "embed_location"),
+                summary="location texts put into reference embeddings, without training"), when=_fused),
     Entry(Stage("embed_lists", "encoder.stage:embed_lists", ("encoder",), _same("catalogue", "sample"), seeded=False,
                 sources=WEIGHTS, summary="embeddings of mismatched prompts (Eq 1)"), when=_aligned),
     Entry(Stage("reward", "align.stage:reward", ("reward",), _same("sample", "embed_lists"),

@@ -5,6 +5,7 @@ from lgsid_ray.artifacts.frontier import Frontier
 from lgsid_ray.artifacts.interactions import Interactions
 from lgsid_ray.artifacts.items import Items
 from lgsid_ray.artifacts.lists import Lists
+from lgsid_ray.artifacts.locations import ItemLocations, Locations, LocationTexts
 from lgsid_ray.artifacts.negatives import Negatives
 from lgsid_ray.artifacts.quarantine import Quarantine
 from lgsid_ray.artifacts.sids import Inverse, Sids
@@ -20,6 +21,9 @@ TABLES: tuple[type[Table], ...] = (
     Lists,
     Triples,
     Embeddings,
+    LocationTexts,
+    ItemLocations,
+    Locations,
     Sids,
     Inverse,
     Frontier,
@@ -32,8 +36,11 @@ __all__ = [
     "Frontier",
     "Interactions",
     "Inverse",
+    "ItemLocations",
     "Items",
     "Lists",
+    "LocationTexts",
+    "Locations",
     "Negatives",
     "Quarantine",
     "Sids",

@@ -11,13 +11,30 @@ MEASURES = ("similarity", "content_similarity", *LEVELS)
 """What is measured of what a query retrieves: Similarity@K, ContentSimilarity@K, and P/C/T@K."""
 
 
+ARMS = {
+    "whitened_fusion": "whitened text fusion",
+    "text_fusion": "text fusion",
+    "label_fusion": "label fusion",
+    "late_fusion": "late fusion",
+    "distance_kernel": "distance kernel",
+    "log_distance": "log distance",
+    "aligned": "aligned",
+    "levels": "levels oracle",
+    "oracle": "oracle",
+}
+"""What they are called, in the order of tables; see evaluate/frontiers.py for what they are."""
+
+UNTRAINED = ("whitened_fusion", "text_fusion", "late_fusion", "distance_kernel", "log_distance")
+"""Those that neither train nor read a label: what alignment has to beat."""
+
+
 class Frontier(Table):
     """One point per arm, group and knob, at K = 5."""
 
     name: ClassVar = "frontier.parquet"
     schema: ClassVar = pa.schema(
         [
-            ("arm", pa.string()),  # oracle | late_fusion | aligned; each begins at origin
+            ("arm", pa.string()),  # of ARMS; each begins at origin
             ("group", pa.string()),  # all | train | held_place | held_random
             ("knob", pa.float64()),  # γ, w or α
             *((name, pa.float64()) for name in MEASURES),

@@ -84,7 +84,7 @@ def _tokenised(run: Run, tokenizer: str | None) -> Manifest:
 
 def _vectors(home: StageDir, result: Manifest) -> StageDir:
     """The embeddings that the tokenizer was given: a manifest knows their fingerprint, not their stage."""
-    stages = [home.child(f"{stage}/{result.inputs['vectors']}") for stage in ("embed_aligned", "embed")]
+    stages = [home.child(f"{stage}/{result.inputs['vectors']}") for stage in ("embed_aligned", "fuse", "embed")]
     return next((stage for stage in stages if stage.exists()), stages[-1])
 
 

@@ -1,6 +1,6 @@
 """Prompts and the language model that embeds them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -43,3 +43,12 @@ class EncoderConfig(Section):
     actors: int = resource(2, ge=1)
     gpus_per_actor: float = Field(default=0, ge=0)
     prompt: PromptConfig = Field(default_factory=PromptConfig)
+
+
+class FusionConfig(Section):
+    """Text fusion: embeddings of location texts, whitened, put into the reference embeddings without training."""
+
+    weight: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """How much of the location goes in; `auto`: as much as the semantic floor allows."""
+    floor: float = Field(default=0.97, gt=0, le=1)
+    """Semantic floor of weight = auto: share of Similarity@5 that training items keep."""

@@ -13,7 +13,7 @@ from lgsid_ray.config.align import AlignConfig, RewardConfig
 from lgsid_ray.config.base import Section
 from lgsid_ray.config.catalogue import CatalogueConfig
 from lgsid_ray.config.cluster import RayConfig, TuneConfig
-from lgsid_ray.config.encoder import EncoderConfig
+from lgsid_ray.config.encoder import EncoderConfig, FusionConfig
 from lgsid_ray.config.evaluate import EvaluateConfig, ReportConfig
 from lgsid_ray.config.preference import PreferenceConfig
 from lgsid_ray.config.recommend import GenerateConfig, RankConfig
@@ -37,6 +37,7 @@ class RunConfig(Section):
     catalogue: CatalogueConfig = Field(default_factory=CatalogueConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    fusion: FusionConfig = Field(default_factory=FusionConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)
     preference: PreferenceConfig = Field(default_factory=PreferenceConfig)
     align: AlignConfig = Field(default_factory=AlignConfig)

@@ -65,7 +65,7 @@ def _embed_items(
         vectors = encoder.encode(prompts(items, config.prompt))
         return items.select(["item_index", "item_id"]).append_column("embedding", column(vectors))
 
-    return _run(config, Items(catalogue), Embeddings(out), work, model)
+    return run_units(config, Items(catalogue), Embeddings(out), work, model)
 
 
 def embed_lists(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
@@ -91,7 +91,7 @@ def embed_lists(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         vectors = encoder.encode(texts).reshape(len(drawn), -1)
         return drawn.select(["item_index", "negatives"]).append_column("embedding", column(vectors))
 
-    return _run(config.encoder, Negatives(inputs["sample"]), Lists(out), work)
+    return run_units(config.encoder, Negatives(inputs["sample"]), Lists(out), work)
 
 
 def _halves(items: Items, negatives: Negatives, prompt: PromptConfig) -> tuple[Int64, pa.Array, pa.Array]:
@@ -134,8 +134,8 @@ class _Embedder:
         return {"rows": batch["rows"]}
 
 
-def _run(config: EncoderConfig, source: Table, target: Table, work: Work, model: StageDir | None = None) -> Facts:
-    """Compute the parts of `target` that are missing.
+def run_units(config: EncoderConfig, source: Table, target: Table, work: Work, model: StageDir | None = None) -> Facts:
+    """Compute the parts of `target` that are missing, a unit of `source`'s rows at a time.
 
     Raises:
         StorageError: those that stand are another encoder's, for example since the weights were exchanged.

@@ -45,9 +45,15 @@ def frontier_rows(space: Space, queries: Queries) -> list[dict[str, Any]]:
     """One row per arm, group and knob; no rows where nothing can be compared (`gaps` gives the reason)."""
     if _incomparable(space):
         return []
-    makers: list[Callable[[Space, Int64, int], frontiers.Arm]] = [frontiers.oracle]
+    makers: list[Callable[[Space, Int64, int], frontiers.Arm]] = [
+        frontiers.oracle,
+        frontiers.levels,
+        frontiers.label_fusion,
+    ]
     if space.xyz is not None:
-        makers.append(frontiers.late_fusion)
+        makers += [frontiers.late_fusion, frontiers.distance_kernel, frontiers.log_distance]
+    if space.texts is not None:
+        makers += [frontiers.text_fusion, frontiers.whitened_fusion]
     if space.aligned is not None:
         makers.append(frontiers.aligned)
     rows = []
@@ -93,8 +99,8 @@ def clusterings(space: Space, config: EvaluateConfig, seed: int) -> list[dict[st
 
 def spaces(space: Space) -> dict[str, Float32]:
     """The embeddings that are judged side by side."""
-    found = {"origin": space.reference}
-    return found if space.aligned is None else found | {"aligned": space.aligned}
+    others = {"fused": space.fused, "aligned": space.aligned}
+    return {"origin": space.reference} | {name: vectors for name, vectors in others.items() if vectors is not None}
 
 
 def _means(values: dict[str, Float64], members: np.ndarray) -> dict[str, float | None]:

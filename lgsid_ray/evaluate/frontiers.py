@@ -1,24 +1,45 @@
-"""Frontiers of geography against meaning: oracle, late fusion, aligned; each begins at origin.
+"""Frontiers of geography against meaning: the oracle, rivals that need no training, aligned; each begins at origin.
 
-oracle       Similarity + γ·[same district], exact over the whole catalogue: no arm can lie above it
-late fusion  [E_ref, w·geo] with geo on the unit sphere: what geography costs without any training
-aligned      normalise((1 − α)·E_ref + α·E_π): α = 1 is the trained model itself, α = 0 the reference
+oracle           Similarity + γ·[same district], exact over the whole catalogue: no arm can lie above it
+levels           Similarity + γ·(district + ½ city + ¼ province); like the oracle it asks for labels at query time
+label fusion     [E_ref, w·h] with h the hashed labels of all three levels
+late fusion      [E_ref, w·geo] with geo on the unit sphere
+distance kernel  Similarity + w·exp(−km / 5)
+log distance     Similarity − w·log(1 + km)
+text fusion      normalise(E_ref + w·E(location text)): what the policy reads in every prompt, put in by one line
+whitened fusion  the same with the location texts whitened (artifacts/fusion.py), fitted to training items' texts
+aligned          normalise((1 − α)·E_ref + α·E_π): α = 1 is the trained model itself, α = 0 the reference
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.artifacts.fusion import Fusion, unit
+from lgsid_ray.draws import random_bits
 from lgsid_ray.evaluate.retrieval import score_blocks, search, top_k
 from lgsid_ray.evaluate.space import Space
+from lgsid_ray.geo.distance import EARTH_RADIUS_KM
 
 GAMMAS = (0.0, *np.geomspace(1e-4, 2.0, 60).tolist(), 4.0)
 """γ; cosines differ by at most 2, so 4 puts every item of the district first."""
 WEIGHTS = (0.0, *np.geomspace(0.03, 3000.0, 41).tolist())
-"""w; a squared chord of 1 km is 2.5e-8, so that w = 3000 ranks by distance alone but for the nearest places."""
+"""w of late fusion; a squared chord of 1 km is 2.5e-8, so that w = 3000 ranks by distance alone but for the nearest
+places."""
+ADDED = (0.0, *np.geomspace(1e-3, 2.0, 24).tolist())
+"""γ or w of what is added to the cosine and is about 1 at most."""
+TEXT_WEIGHTS = (0.0, *np.geomspace(0.03, 3.0, 15).tolist())
+"""w of text fusion."""
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(21))
+KERNEL_KM = 5.0
+"""Of the distance kernel: places so far apart get 1/e of its bonus."""
+
+Bonus = Callable[[Int64], Tensor]
+"""(b,) queries -> (b, n) float32 for every item, which a knob adds to the cosine."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +74,89 @@ def oracle(space: Space, queries: Int64, k: int, gammas: tuple[float, ...] = GAM
     return Arm("oracle", gammas, found)
 
 
+def levels(space: Space, queries: Int64, k: int) -> Arm:
+    """Re-rank by Similarity + γ·(district + ½ city + ¼ province)."""
+
+    def same(rows: Int64) -> Tensor:
+        bonus = torch.zeros(len(rows), len(space))
+        for column, worth in zip(space.labels.T, (0.25, 0.5, 1.0), strict=True):
+            own = column[rows][:, None]
+            bonus += worth * torch.from_numpy((column == own) & (own >= 0))
+        return bonus
+
+    return _added("levels", space, queries, k, ADDED, same)
+
+
+def label_fusion(space: Space, queries: Int64, k: int) -> Arm:
+    """Retrieve by the cosine of [E_ref, w·h], which orders by cos + w²·(h·h'); w² is the knob.
+
+    h is the mean over the three levels of a label path's 64 signs, drawn by its code and scaled to length 1; an
+    unknown label has none.
+    """
+    signs = np.zeros((len(space), 64), np.float32)
+    for level, column in enumerate(space.labels.T):
+        bits = random_bits(0, f"label-fusion-{level}", column)[:, None] >> np.arange(64, dtype=np.uint64) & np.uint64(1)
+        signs += np.where(column[:, None] >= 0, bits.astype(np.float32) * 2 - 1, 0) / (8 * np.sqrt(3, dtype=np.float32))
+    hashed = torch.from_numpy(signs)
+    return _added("label_fusion", space, queries, k, ADDED, lambda rows: hashed[torch.from_numpy(rows)] @ hashed.T)
+
+
 def late_fusion(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = WEIGHTS) -> Arm:
     """Retrieve by the cosine of [E_ref, w·xyz]; its norms are all equal, so it orders by cos + w²·(xyz·xyz').
 
     Raises:
         ValueError: the space has no coordinates.
     """
-    if space.xyz is None:
-        raise ValueError("this space has no coordinates")
-    found = np.empty((len(weights), len(queries), k), dtype=np.int64)
-    places = torch.from_numpy(space.xyz)
-    for rows, scores in score_blocks(space.reference[queries], space.reference, queries):
+    places = _places(space)
+
+    def near(rows: Int64) -> Tensor:
         # In doubles until the query's own place is taken off: a kilometre is 1e-8 of the product.
-        near = (places[torch.from_numpy(queries[rows])] @ places.T).sub_(1.0).float()
-        for position, weight in enumerate(weights):
-            found[position, rows] = top_k(torch.add(scores, near, alpha=weight**2), k)[0]
-    return Arm("late_fusion", weights, found)
+        return (places[torch.from_numpy(rows)] @ places.T).sub_(1.0).float()
+
+    return _added("late_fusion", space, queries, k, weights, near, strength=lambda weight: weight**2)
+
+
+def distance_kernel(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = ADDED) -> Arm:
+    """Retrieve by cos + w·exp(−km / 5).
+
+    Raises:
+        ValueError: the space has no coordinates.
+    """
+    places = _places(space)
+    return _added("distance_kernel", space, queries, k, weights, lambda rows: torch.exp(_km(places, rows) / -KERNEL_KM))
+
+
+def log_distance(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = ADDED) -> Arm:
+    """Retrieve by cos − w·log(1 + km).
+
+    Raises:
+        ValueError: the space has no coordinates.
+    """
+    places = _places(space)
+    return _added("log_distance", space, queries, k, weights, lambda rows: -torch.log1p(_km(places, rows)))
+
+
+def text_fusion(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = TEXT_WEIGHTS) -> Arm:
+    """Retrieve by normalise(E_ref + w·E(location text)).
+
+    Raises:
+        ValueError: the space has no location texts.
+    """
+    if space.texts is None:
+        raise ValueError("this space has no location texts")
+    return _with_texts("text_fusion", space, queries, k, weights, space.texts.embedded)
+
+
+def whitened_fusion(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = TEXT_WEIGHTS) -> Arm:
+    """The same by whitened location texts; mean and whitening are those of training items' texts.
+
+    Raises:
+        ValueError: the space has no location texts.
+    """
+    if space.texts is None:
+        raise ValueError("this space has no location texts")
+    fusion = Fusion.fitted(space.texts.embedded[space.texts.trained], 0.0)
+    return _with_texts("whitened_fusion", space, queries, k, weights, fusion.directions(space.texts.embedded))
 
 
 def aligned(space: Space, queries: Int64, k: int, alphas: tuple[float, ...] = ALPHAS) -> Arm:
@@ -90,3 +178,44 @@ def interpolate(reference: Float32, policy: Float32, alpha: float) -> Float32:
     norms: Float64 = np.linalg.norm(mixed, axis=1, keepdims=True)
     mixed /= np.maximum(norms, np.float32(1e-12))
     return mixed
+
+
+def _added(
+    name: str,
+    space: Space,
+    queries: Int64,
+    k: int,
+    knobs: tuple[float, ...],
+    bonus: Bonus,
+    strength: Callable[[float], float] = float,
+) -> Arm:
+    """Retrieve by cos + strength(knob)·bonus."""
+    found = np.empty((len(knobs), len(queries), k), dtype=np.int64)
+    for rows, scores in score_blocks(space.reference[queries], space.reference, queries):
+        more = bonus(queries[rows])
+        for position, knob in enumerate(knobs):
+            found[position, rows] = top_k(torch.add(scores, more, alpha=strength(knob)), k)[0]
+    return Arm(name, knobs, found)
+
+
+def _with_texts(
+    name: str, space: Space, queries: Int64, k: int, weights: tuple[float, ...], directions: Float32
+) -> Arm:
+    """Retrieve by normalise(E_ref + w·direction of the item's text), of (t, d) directions."""
+    assert space.texts is not None
+    of = space.texts.of
+    mine = np.where(of[:, None] >= 0, directions[of], np.float32(0))
+    spaces = (unit(space.reference + np.float32(weight) * mine) for weight in weights)
+    return Arm(name, weights, np.stack([search(fused, queries, k) for fused in spaces]))
+
+
+def _places(space: Space) -> Tensor:
+    if space.xyz is None:
+        raise ValueError("this space has no coordinates")
+    return torch.from_numpy(space.xyz)
+
+
+def _km(places: Tensor, rows: Int64) -> Tensor:
+    """(b, n) kilometres from the items `rows` to all."""
+    chord = (places[torch.from_numpy(rows)] @ places.T).mul_(-2.0).add_(2.0).clamp_(min=0.0).sqrt_()
+    return torch.arcsin((chord / 2).clamp_(max=1.0)).mul_(2 * EARTH_RADIUS_KM).float()

@@ -6,12 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from lgsid_ray.arrays import Bool, Float32, Float64, Int64, Text
-from lgsid_ray.artifacts import Embeddings, Items
+from lgsid_ray.artifacts import Embeddings, ItemLocations, Items, Locations
+from lgsid_ray.artifacts.embeddings import vectors
 from lgsid_ray.artifacts.labels import LEVELS, path_codes
 from lgsid_ray.draws import random_bits
 from lgsid_ray.execution.stage import Inputs
+from lgsid_ray.execution.storage import StageDir
 
 GROUPS = ("all", "train", "held_place", "held_random")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What the items say of where they are."""
+
+    embedded: Float32
+    """(t, d) reference embeddings of the distinct location texts alone."""
+    of: Int64
+    """(n,) which of them each item has; -1: none."""
+    trained: Bool
+    """(t,) which of them a training item has."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,10 @@ class Space:
     """(n, d) L2-normalised, the policy space E_π; None where nothing was aligned."""
     content: Float32 | None = None
     """(n, d') L2-normalised, of content-only prompts; None where they were not embedded."""
+    texts: Texts | None = None
+    """None where no training item has a location text."""
+    fused: Float32 | None = None
+    """(n, d) L2-normalised, reference embeddings with location texts put in; None where nothing was fused."""
 
     def __len__(self) -> int:
         return len(self.reference)
@@ -58,10 +76,27 @@ def read_space(inputs: Inputs) -> tuple[Space, Text]:
     items.check(len(table))
     matrices = {
         name: Embeddings(inputs[stage]).matrix(len(table))
-        for name, stage in (("reference", "embed"), ("aligned", "embed_aligned"), ("content", "embed_content"))
+        for name, stage in (
+            ("reference", "embed"),
+            ("aligned", "embed_aligned"),
+            ("fused", "fuse"),
+            ("content", "embed_content"),
+        )
         if stage in inputs
     }
-    return Space(labels=path_codes(table), xyz=items.xyz(), **matrices), np.asarray(table.column("split").to_pylist())
+    texts = _texts(inputs["embed_location"], len(table)) if "embed_location" in inputs else None
+    return Space(labels=path_codes(table), xyz=items.xyz(), texts=texts, **matrices), np.asarray(
+        table.column("split").to_pylist()
+    )
+
+
+def _texts(located: StageDir, count: int) -> Texts | None:
+    locations = Locations(located)
+    if not locations.exists():
+        return None
+    table = locations.read()
+    trained = table.column("training_items").to_numpy() > 0
+    return Texts(vectors(table), ItemLocations(located).texts(count), trained) if trained.any() else None
 
 
 def draw_queries(split: Text, count: int, seed: int) -> Queries:

@@ -7,7 +7,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lgsid_ray.artifacts.frontier import MEASURES
+from lgsid_ray.artifacts.frontier import ARMS, MEASURES
 from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.evaluate.alignment import FRONTIER_K
 
@@ -19,7 +19,6 @@ SHORT = {
     "city": "C@K",
     "district": "T@K",
 }
-ARMS = {"aligned": "aligned", "late_fusion": "late fusion", "oracle": "oracle"}
 
 
 def tables(metrics: list[Metrics]) -> list[Table]:

@@ -30,11 +30,13 @@ _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-# Nobody takes this machine away from its own user: a process less for every training, some three seconds of a core.
-_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-# Nor does its only node get lost: one that does not answer for a minute, on a laptop asleep or a machine under load,
-# would be given up for dead, and everything wait for another without end.
-_PATIENT = {"health_check_failure_threshold": 1000}
+_ALONE = {
+    # Nobody takes this machine away from its own user: a process less for every training, some three seconds of a core.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Nor does its only node get lost: one that does not answer for a minute, on a laptop asleep or a machine under
+    # load, would be given up for dead, and everything wait for another without end.
+    "RAY_health_check_failure_threshold": "1000",
+}
 
 
 @contextmanager
@@ -105,7 +107,6 @@ def _started_here(config: RayConfig, folder: Path) -> Iterator[None]:
         "dashboard_host": "127.0.0.1",
         "_temp_dir": str(folder),
         "logging_level": logging.WARNING,
-        "_system_config": _PATIENT,
     }
     with _beside(**settings) as failure:
         if failure is not None:  # Ray raises an Exception of no kind where a node comes up too slowly

@@ -94,7 +94,11 @@ def plane_section(story: Story, seed: int) -> Markup:
     apart = (name for name in (*LEVELS, "category_1") if len(items.column(name).unique()) > 1)
     level = next(apart, LEVELS[-1])
     label, hover = items.column(level).to_pylist(), _hover(items, story.tokens)
-    titles = {"origin": "before: reference embeddings", "aligned": "after: aligned embeddings"}
+    titles = {
+        "origin": "before: reference embeddings",
+        "fused": "after: location texts fused in",
+        "aligned": "after: aligned embeddings",
+    }
     plots = [
         figure(f"plane-{name}", figures.plane(project(vectors, seed), label, hover, titles[name]), 480)
         for name, vectors in story.vectors.items()
@@ -107,7 +111,7 @@ def plane_section(story: Story, seed: int) -> Markup:
         "Embeddings before and after",
         Markup(f'<div class="pair">{join(plots)}</div>'),
         caption(
-            f"t-SNE of {len(label)} items, coloured by {level}. After alignment, colours should gather without the "
+            f"t-SNE of {len(label)} items, coloured by {level}. Afterwards, colours should gather without the "
             "plane falling into one blob per place: that would be geography without meaning. Distances between far "
             "clusters, and their sizes, mean nothing in t-SNE."
         ),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from lgsid_ray.arrays import Int64
+from lgsid_ray.artifacts.frontier import ARMS
 from lgsid_ray.report.markup import escape
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6BB1", "#6B8E23", "#B0A000", "#444C5C")
@@ -17,11 +18,18 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 GREY = "#B8BEC8"
 CURVE_POINTS = 300
 """Of one training curve; longer ones are averaged over spans."""
-ARMS = {
-    "oracle": ("oracle: re-ranked by district", "#444C5C", "dot"),
-    "late_fusion": ("late fusion: no training", "#E69F00", "dash"),
-    "aligned": ("aligned: reference → model → beyond", "#0072B2", "solid"),
+LINES = {
+    "oracle": ("#444C5C", "dot"),
+    "levels": ("#8C6BB1", "dot"),
+    "whitened_fusion": ("#D55E00", "dash"),
+    "text_fusion": ("#E69F00", "dash"),
+    "label_fusion": ("#CC79A7", "dash"),
+    "late_fusion": ("#6B8E23", "dash"),
+    "distance_kernel": ("#009E73", "dashdot"),
+    "log_distance": ("#56B4E9", "dashdot"),
+    "aligned": ("#0072B2", "solid"),
 }
+"""Colour and stroke of every arm: dotted with labels at query time, dashed and dash-dotted without training."""
 FONT = {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": "#1d2430"}
 MARGIN = {"l": 56, "r": 16, "t": 34, "b": 48}
 
@@ -29,13 +37,13 @@ MARGIN = {"l": 56, "r": 16, "t": 34, "b": 48}
 def frontier(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> go.Figure:
     """T@5 over Similarity@5 of one group: the arms, origin, the trained model and the floor."""
     plot = go.Figure()
-    for arm, (label, colour, dash) in ARMS.items():
+    for arm, (colour, dash) in LINES.items():
         points = [row for row in rows if row["arm"] == arm and row["district"] is not None]
         if points:
             plot.add_scatter(
                 x=[row["similarity"] for row in points],
                 y=[row["district"] for row in points],
-                name=label,
+                name=ARMS[arm],
                 mode="lines+markers",
                 line={"color": colour, "dash": dash, "width": 2},
                 marker={"size": 4},

@@ -35,7 +35,7 @@ class Story:
     tokens: Int64
     """(n, levels), of all items."""
     vectors: dict[str, Float32]
-    """`origin` and, where there is one, `aligned`: rows of the sample's first items by rank."""
+    """`origin` and, where there are any, `fused` or `aligned`: rows of the sample's first items by rank."""
     drawn: Int64
     """Rows of `items` that `vectors` hold."""
 
@@ -56,7 +56,7 @@ def read_story(inputs: Inputs, points: int, plane_points: int) -> Story:
     ranked = np.argsort(random_bits(0, "report/sample", np.arange(count)))
     chosen = np.sort(ranked[:points])
     few = np.sort(ranked[: min(points, plane_points)])
-    spaces = {"origin": "embed", "aligned": "embed_aligned"}
+    spaces = {"origin": "embed", "fused": "fuse", "aligned": "embed_aligned"}
     return Story(
         manifests={name: stage.read_json("manifest.json") for name, stage in inputs.items()},
         metrics=metrics,

@@ -1,9 +1,10 @@
 """The page's tables on quality: gap closed, retrieval, clusters against labels, SID geography."""
 
+from lgsid_ray.artifacts.frontier import ARMS
 from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.markup import Markup, caption, flat, join, number, section, table, tag
-from lgsid_ray.report.numbers import ARM_NAMES, GROUPS
+from lgsid_ray.report.numbers import GROUPS
 
 
 def alignment_section(story: Story) -> Markup:
@@ -16,8 +17,8 @@ def alignment_section(story: Story) -> Markup:
         caption(
             "Every arm is read at its best T@5 with at least that much Similarity@5 left, interpolated along its "
             "frontier and never extrapolated; an arm marked * does not come down to the floor, and its figure is a "
-            "lower bound. Alignment is worth its training where it stands above late fusion, also on items that "
-            "it never saw."
+            "lower bound. Oracles and label fusion read labels; the others read what the model reads. Alignment is "
+            "worth its training where it stands above the fusions that need none, also on items that it never saw."
         ),
         tag("h3", "Retrieval"),
         _retrieval_table(story),
@@ -73,7 +74,7 @@ def _gap_table(story: Story) -> Markup:
         if "arms" not in found:
             rows.append([name, found["reason"], *["–"] * 6])
             continue
-        for arm in ("origin", *ARM_NAMES):
+        for arm in ("origin", *ARMS):
             point = found["origin"] if arm == "origin" else found["arms"].get(arm)
             if point is None:
                 continue
@@ -81,7 +82,7 @@ def _gap_table(story: Story) -> Markup:
                 strong.append(len(rows))
             closed = {"origin": 0.0, "oracle": 1.0}.get(arm, found["gap_closed"].get(arm))
             values = [point.get(key) for key in ("district", "city", "province", "similarity", "content_similarity")]
-            label = ARM_NAMES.get(arm, arm) + ("" if point.get("reached", True) else " *")
+            label = ARMS.get(arm, arm) + ("" if point.get("reached", True) else " *")
             rows.append([name, label, number(None if "reason" in found else closed, 3), *map(number, values)])
     head = ["queries", "arm", "gap closed", "T@5", "C@5", "P@5", "Similarity@5", "ContentSimilarity@5"]
     return table(head, rows, strong, text_columns=2)
@@ -95,7 +96,7 @@ def _retrieval_table(story: Story) -> Markup:
         [GROUPS.get(row["group"], row["group"]), row["space"], number(row["k"]), *(number(row[m]) for m in measures)]
         for row in found
     ]
-    strong = [place for place, row in enumerate(found) if row["space"] == "aligned"]
+    strong = [place for place, row in enumerate(found) if row["space"] != "origin"]
     head = ["queries", "space", "K", "P@K", "C@K", "T@K", "Similarity@K", "ContentSimilarity@K"]
     return table(head, rows, strong, text_columns=2)
 
@@ -106,5 +107,5 @@ def _cluster_table(story: Story) -> Markup:
         [r["level"], r["space"], number(r["labels"]), number(r["clusters"]), number(r["nmi"]), number(r["ami"])]
         for r in found
     ]
-    strong = [place for place, row in enumerate(found) if row["space"] == "aligned"]
+    strong = [place for place, row in enumerate(found) if row["space"] != "origin"]
     return table(["level", "space", "labels", "clusters", "NMI", "AMI"], rows, strong, text_columns=2)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lgsid_ray.artifacts.frontier import ARMS, UNTRAINED
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.markup import Markup, caption, flat, join, number, section, table, tag
 
@@ -11,7 +12,6 @@ GROUPS = {
     "held_place": "held out by place",
     "held_random": "held out at random",
 }
-ARM_NAMES = {"aligned": "aligned", "late_fusion": "late fusion", "oracle": "oracle"}
 
 
 def header(story: Story) -> Markup:
@@ -21,23 +21,26 @@ def header(story: Story) -> Markup:
     if story.unlocated:
         return _head("Semantic IDs: what this run found", story.unlocated, [items])
     found = metrics["frontier"].get("all", {})
-    arm = "aligned" if "aligned" in found.get("gap_closed", {}) else "late_fusion"
+    rival = _strongest(found)
+    arm = "aligned" if "aligned" in found.get("gap_closed", {}) else rival
     floor = f"{metrics['floor']:.0%} of origin's Similarity@5"
-    subject = "of the geographic gap is closed by alignment" if arm == "aligned" else "is closed by late fusion"
+    subject = "of the geographic gap is closed by alignment" if arm == "aligned" else f"is closed by {ARMS[arm]}"
     cards = [_card(_share(story, "all", arm), f"{subject}, at {floor}{_missed(found, arm)}", "card first")]
     cards += [
-        _card(_share(story, group, arm), f"{ARM_NAMES[arm]}, {GROUPS[group]}")
+        _card(_share(story, group, arm), f"{ARMS[arm]}, {GROUPS[group]}")
         for group in ("held_place", "held_random")
         if group in metrics["groups"]
     ]
     if arm == "aligned":
-        cards.append(_card(_share(story, "all", "late_fusion"), "late fusion at the same floor, no training"))
+        told = f"{ARMS[rival]} at the same floor: the strongest rival without training"
+        cards.append(_card(_share(story, "all", rival), told))
     lead = (
         "A gap of 0 is the untouched language model; 1 is an oracle that knows every district and re-ranks by it. "
         "Both, and every arm, are read where the same share of the model's meaning is left."
     )
     if arm != "aligned":
-        lead += " This run aligned nothing: the semantic IDs rest on the reference embeddings."
+        vectors = "location texts fused into the" if "fuse" in story.manifests else "the"
+        lead += f" This run aligned nothing: the semantic IDs rest on {vectors} reference embeddings."
     head = _head("Geographic semantic IDs: what this run found", lead, [*cards, items])
     reason = f"Why there is a dash: {found['reason']}." if "reason" in found else ""
     return join([head, caption(reason)]) if reason else head
@@ -88,6 +91,13 @@ def catalogue_section(story: Story) -> Markup:
     else:
         parts.append(tag("p", "No row was refused."))
     return section("catalogue", "The catalogue", *parts)
+
+
+def _strongest(found: dict[str, Any]) -> str:
+    """The arm that closes most of the gap without training and without labels."""
+    closed = found.get("gap_closed", {})
+    known = [arm for arm in UNTRAINED if closed.get(arm) is not None]
+    return max(known, key=lambda arm: float(closed[arm])) if known else UNTRAINED[0]
 
 
 def _share(story: Story, group: str, arm: str) -> str:

@@ -71,7 +71,7 @@ def _embeddings(vectors: StageDir, dimension: int) -> dict[str, Any]:
     stage, encoder = vectors.read_json("manifest.json"), vectors.read_json("encoder.json")
     prompt = encoder["prompt"]
     return {
-        "embeddings": "aligned" if stage["stage"] == "embed_aligned" else "origin",
+        "embeddings": {"embed_aligned": "aligned", "fuse": "fused"}.get(stage["stage"], "origin"),
         "stage": f"{stage['stage']}/{stage['fingerprint']}",
         "dimension": dimension,
         "model": encoder["model"] if encoder["kind"] == "hf" else encoder["kind"],

@@ -20,13 +20,13 @@ from threadpoolctl import threadpool_limits
 from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.artifacts.keys import pack_sids
+from lgsid_ray.artifacts.spans import Span
 from lgsid_ray.artifacts.table import lists, matrix
 from lgsid_ray.execution.storage import SCRATCH, StageDir
 from lgsid_ray.execution.stream import stream
 from lgsid_ray.tokenizer.features import COLUMNS
 from lgsid_ray.tokenizer.metrics import Errors
 from lgsid_ray.tokenizer.sharing import share_out, shared_levels
-from lgsid_ray.tokenizer.spans import Span
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 ENCODING = f"{SCRATCH}/encoding"

@@ -12,9 +12,9 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from lgsid_ray.artifacts.spans import Span
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.shard import Shard
-from lgsid_ray.tokenizer.spans import Span
 
 
 class Pool:

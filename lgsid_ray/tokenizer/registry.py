@@ -2,11 +2,11 @@
 
 from typing import Any, Protocol
 
+from lgsid_ray.artifacts.spans import Span
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import geo_fused, hgit, random, res_kmeans, unified_sid
 from lgsid_ray.tokenizer.fit import History
 from lgsid_ray.tokenizer.shard import Shards
-from lgsid_ray.tokenizer.spans import Span
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 from lgsid_ray.tokenizer.training import train_rq_vae
 

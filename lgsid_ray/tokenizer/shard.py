@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.artifacts.items import trains
+from lgsid_ray.artifacts.spans import Span
 from lgsid_ray.config.tokenizer import FeatureConfig
 from lgsid_ray.draws import below, random_bits, unit
 from lgsid_ray.execution.storage import StageDir
@@ -19,7 +20,6 @@ from lgsid_ray.tokenizer.kmeans import Far, Sums, cluster_sums, farthest, statis
 from lgsid_ray.tokenizer.latent import Latent
 from lgsid_ray.tokenizer.levels import Level, Metric, Space, walk
 from lgsid_ray.tokenizer.residual import Gradient, gradient
-from lgsid_ray.tokenizer.spans import Span
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from scipy.optimize import linear_sum_assignment
 from lgsid_ray.arrays import AnyInt, Bool
 from lgsid_ray.artifacts import Sids
 from lgsid_ray.artifacts.items import trains
+from lgsid_ray.artifacts.spans import Span, spans
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.tokenizer import TokenizerBase
 from lgsid_ray.draws import random_bits, unit
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import SCRATCH, StageDir
 from lgsid_ray.tokenizer.encoding import encode_all
-from lgsid_ray.tokenizer.spans import Span, spans
 from lgsid_ray.tokenizer.stage import SPAN_ROWS, fitted
 
 REPLACED = 0.01

@@ -10,6 +10,7 @@ from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts import Interactions, Inverse, Sids, Trie
 from lgsid_ray.artifacts.keys import pack_sids
 from lgsid_ray.artifacts.sids import unique_tokens
+from lgsid_ray.artifacts.spans import Span, spans
 from lgsid_ray.artifacts.table import lists
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.tokenizer import TokenizerBase
@@ -23,7 +24,6 @@ from lgsid_ray.tokenizer.encoding import ENCODING, encode_all
 from lgsid_ray.tokenizer.metrics import tokenizer_metrics
 from lgsid_ray.tokenizer.pool import Pool
 from lgsid_ray.tokenizer.registry import FITS, TRAINED
-from lgsid_ray.tokenizer.spans import Span, spans
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 from lgsid_ray.tokenizer.training import training_items
 

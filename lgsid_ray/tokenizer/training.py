@@ -7,6 +7,7 @@ import torch
 
 from lgsid_ray.arrays import Float32, Int64
 from lgsid_ray.artifacts.items import trains
+from lgsid_ray.artifacts.spans import Span
 from lgsid_ray.config.tokenizer import RqVaeConfig
 from lgsid_ray.draws import below, random_bits, unit
 from lgsid_ray.execution.engine import Engine, load_weights
@@ -14,7 +15,6 @@ from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.execution.train import fit, train_steps
 from lgsid_ray.tokenizer.fit import History
 from lgsid_ray.tokenizer.rq_vae import RqVae, tokenizer_of
-from lgsid_ray.tokenizer.spans import Span
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 SAMPLE = 20_000

@@ -1,15 +1,16 @@
 """A small seeded space: three provinces, two cities each, two districts each, meaning and geography apart."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from lgsid_ray.artifacts import Embeddings, Items, Sids
+from lgsid_ray.artifacts import Embeddings, ItemLocations, Items, Locations, Sids
 from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.artifacts.labels import LEVELS
-from lgsid_ray.evaluate.space import Space
+from lgsid_ray.evaluate.space import Space, Texts
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import unit_xyz
 
@@ -26,11 +27,14 @@ def make_space(count: int = 240, seed: int = 0, pull: float = 1.0) -> Space:
     centre = rng.uniform([30, -110], [45, -80], (12, 2))
     places = centre[district] + rng.normal(scale=0.05, size=(count, 2))
     topic = rng.normal(size=(15, 24))[rng.integers(0, 15, count)]
-    direction = rng.normal(size=(12, 24))[district]
+    direction_of = rng.normal(size=(12, 24))
+    direction = direction_of[district]
     content = normalise(topic + 0.7 * rng.normal(size=(count, 24)))
     reference = normalise(content + 0.05 * direction)
     aligned = normalise(reference + 0.15 * pull * direction)
-    return Space(reference, labels, unit_xyz(places[:, 0], places[:, 1]), aligned, content)
+    said = rng.normal(size=24) + 0.3 * direction_of  # location texts have most in common
+    texts = Texts(normalise(said), np.where(np.arange(count) % 7 == 0, -1, district), np.arange(12) != 3)
+    return Space(reference, labels, unit_xyz(places[:, 0], places[:, 1]), aligned, content, texts)
 
 
 @pytest.fixture
@@ -47,7 +51,8 @@ def stages(tmp_path, space):
 @pytest.fixture
 def stages_of_one_item(tmp_path, space):
     parts = (space.reference, space.labels, space.xyz, space.aligned, space.content)
-    return write_stages(tmp_path, Space(*(part[:1] for part in parts)))
+    texts = replace(space.texts, of=space.texts.of[:1])
+    return write_stages(tmp_path, Space(*(part[:1] for part in parts), texts=texts))
 
 
 def write_stages(root, space: Space) -> dict[str, StageDir]:
@@ -70,12 +75,23 @@ def write_stages(root, space: Space) -> dict[str, StageDir]:
         if matrix is not None:
             stages[name] = StageDir(f"{root}/{name}").make()
             write_embeddings(stages[name], matrix, order)
+    if space.texts is not None:
+        stages["embed_location"] = StageDir(f"{root}/embed_location").make()
+        write_texts(stages["embed_location"], space.texts)
     tokens = np.stack([space.labels[:, 1].clip(0), rng.integers(0, 4, count)], axis=1)
     sids = {"item_index": order, "item_id": [f"i{i}" for i in order], "tokens": tokens[order].tolist()}
     sids |= {"collision": np.zeros(count), "sid": [f"<a_{a}><b_{b}>" for a, b in tokens[order]]}
     Sids(stages["tokenise"]).write(pa.table(sids))
     stages["tokenise"].write_json("metrics.json", {"collision_rate": 0.25, "levels": [{"usage": 1.0}, {"usage": 0.5}]})
     return stages
+
+
+def write_texts(stage: StageDir, texts: Texts) -> None:
+    count = len(texts.embedded)
+    told = {"text": [f"place {t:02d}" for t in range(count)], "items": [1] * count, "training_items": texts.trained * 1}
+    Locations(stage).write(pa.table({**told, "embedding": column(texts.embedded)}), "part-00000.parquet")
+    of = {"item_index": np.arange(len(texts.of)), "text": [None if t < 0 else t for t in texts.of.tolist()]}
+    ItemLocations(stage).write(pa.table(of), "part-00000.parquet")
 
 
 def write_embeddings(stage: StageDir, matrix: np.ndarray, order: np.ndarray) -> None:

@@ -11,11 +11,11 @@ import torch
 
 from lgsid_ray.artifacts import Embeddings, Items, Sids
 from lgsid_ray.artifacts.embeddings import column
+from lgsid_ray.artifacts.spans import Span
 from lgsid_ray.config import RunConfig, load
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import encoding, stage
 from lgsid_ray.tokenizer.shard import Shard
-from lgsid_ray.tokenizer.spans import Span
 from lgsid_ray.tokenizer.stage import tokenise
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 from tests.conftest import stream_in_process

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from lgsid_ray.artifacts import Embeddings, Items
 from lgsid_ray.artifacts.embeddings import column
+from lgsid_ray.artifacts.spans import Slice, Span
 from lgsid_ray.config.tokenizer import (
     FeatureConfig,
     HgitConfig,
@@ -37,7 +38,6 @@ from lgsid_ray.tokenizer.levels import Level, on_embeddings, walk
 from lgsid_ray.tokenizer.metrics import level_metrics
 from lgsid_ray.tokenizer.registry import FITS
 from lgsid_ray.tokenizer.shard import Shard, View
-from lgsid_ray.tokenizer.spans import Slice, Span
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 CUTS = (0, 1, 700, 1500)

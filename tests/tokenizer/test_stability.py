@@ -9,10 +9,10 @@ import pytest
 
 from lgsid_ray.artifacts import Sids
 from lgsid_ray.artifacts.items import trains
+from lgsid_ray.artifacts.spans import spans
 from lgsid_ray.execution.stage import Sections
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.pipeline import plan
-from lgsid_ray.tokenizer.spans import spans
 from lgsid_ray.tokenizer.stability import changed, replacing, stability
 from tests.tokenizer.conftest import config, items, run, vectors, world
 

@@ -9,13 +9,13 @@ import ray
 from ray.util import placement_group_table
 
 from lgsid_ray.artifacts import Inverse, Sids
+from lgsid_ray.artifacts.spans import spans
 from lgsid_ray.errors import StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import stage as stage_module
 from lgsid_ray.tokenizer.clustering import kmeans
 from lgsid_ray.tokenizer.pool import Pool
 from lgsid_ray.tokenizer.shard import View
-from lgsid_ray.tokenizer.spans import spans
 from lgsid_ray.tokenizer.stage import tokenise
 from lgsid_ray.tokenizer.tokenizer import FILE
 from tests.tokenizer.conftest import (

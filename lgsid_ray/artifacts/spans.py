@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from lgsid_ray.arrays import Float32
-from lgsid_ray.artifacts import Embeddings, Items, Table, apart
-from lgsid_ray.artifacts.embeddings import vectors
+from lgsid_ray.artifacts.embeddings import Embeddings, vectors
+from lgsid_ray.artifacts.items import Items
+from lgsid_ray.artifacts.table import Table, apart
 from lgsid_ray.errors import StorageError
 from lgsid_ray.execution.storage import StageDir
 

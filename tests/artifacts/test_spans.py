@@ -8,9 +8,9 @@ import pytest
 
 from lgsid_ray.artifacts import Embeddings, Items
 from lgsid_ray.artifacts.embeddings import column
+from lgsid_ray.artifacts.spans import spans
 from lgsid_ray.errors import StorageError
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.tokenizer.spans import spans
 
 
 def stages(folder: Path, items: list[int], embeddings: list[int]) -> tuple[StageDir, StageDir]:

@@ -1,0 +1,82 @@
+"""Text fusion: what items say of where they are, put into their embeddings without training and without labels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from lgsid_ray.arrays import AnyFloat, Float32
+from lgsid_ray.execution.storage import StageDir
+
+FILE = "fusion.safetensors"
+RIDGE = 1e-4
+"""Of the largest variance, added to every direction's: those along which texts hardly differ are not blown up."""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """norm(E_ref + w · norm(W (E(location text) − m))).
+
+    m is the mean of the location texts' embeddings and W their (ZCA) whitening. Without it all locations are much
+    alike, and what sets districts apart drowns in what "district", "city" and "province" have in common.
+
+    Attributes:
+        mean: (d,) m. whitening: (d, d) W. weight: w.
+    """
+
+    mean: Float32
+    whitening: Float32
+    weight: float
+
+    @classmethod
+    def fitted(cls, texts: Float32, weight: float) -> "Fusion":
+        """To the (t, d) embeddings of distinct location texts; with fewer texts than dimensions in their span."""
+        mean = texts.mean(axis=0, dtype=np.float64)
+        _, singular, axes = np.linalg.svd(texts.astype(np.float64) - mean, full_matrices=False)
+        variance = np.square(singular) / len(texts)
+        most = variance.max(initial=0.0)
+        kept = variance > most * 1e-9
+        scaled = axes[kept].T / np.sqrt(variance[kept] + RIDGE * most)
+        return cls(mean.astype(np.float32), (scaled @ axes[kept]).astype(np.float32), weight)
+
+    def directions(self, locations: Float32) -> Float32:
+        """(n, d) whitened location texts of length 1.
+
+        Args:
+            locations: (n, d) embeddings of the items' location texts alone, NaN for an item that has none, which
+                gets 0.
+        """
+        whitened = (np.nan_to_num(locations) - self.mean) @ self.whitening
+        whitened[np.isnan(locations).any(axis=1)] = 0
+        return unit(whitened)
+
+    def __call__(self, reference: Float32, locations: Float32) -> Float32:
+        """(n, d) fused embeddings of length 1, of E_ref of full prompts and what `directions` takes."""
+        return unit(reference + np.float32(self.weight) * self.directions(locations))
+
+    def save(self, folder: StageDir) -> None:
+        """Write `fusion.safetensors`."""
+        with folder.write(FILE) as file:
+            file.write(save({"mean": self.mean, "whitening": self.whitening, "weight": np.array(self.weight)}))
+
+    @classmethod
+    def load(cls, where: StageDir | str) -> "Fusion":
+        """What `save` wrote, by the folder of a fuse stage.
+
+        Raises:
+            StorageError: missing or corrupt.
+        """
+        folder = where if isinstance(where, StageDir) else StageDir(str(where))
+        try:
+            found: dict[str, Any] = load(folder.read(FILE))
+            return cls(found["mean"], found["whitening"], float(found["weight"]))
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise folder.corrupt(folder.path(FILE), error) from None
+
+
+def unit(rows: AnyFloat) -> Float32:
+    """Rows scaled to length 1, float32; zero stays zero."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(norms, np.float32(1e-12)), dtype=np.float32)
