@@ -11,16 +11,17 @@ from lgsid_ray.arrays import AnyFloat, Float32
 from lgsid_ray.execution.storage import StageDir
 
 FILE = "fusion.safetensors"
-RIDGE = 1e-4
-"""Of the largest variance, added to every direction's: those along which texts hardly differ are not blown up."""
+SHRINKAGE = 0.01
+"""How far the texts' covariance is shrunk to a multiple of the identity. Few texts span few of the dimensions: without
+it a district that is first seen later would lose whatever lies outside their span, which is what is its own."""
 
 
 @dataclass(frozen=True)
 class Fusion:
     """norm(E_ref + w · norm(W (E(location text) − m))).
 
-    m is the mean of the location texts' embeddings and W their (ZCA) whitening. Without it all locations are much
-    alike, and what sets districts apart drowns in what "district", "city" and "province" have in common.
+    m is the mean of the location texts' embeddings and W the (ZCA) whitening by their shrunk covariance. Without it all
+    locations are much alike, and what sets districts apart drowns in what "district", "city" and "province" share.
 
     Attributes:
         mean: (d,) m. whitening: (d, d) W. weight: w.
@@ -32,14 +33,15 @@ class Fusion:
 
     @classmethod
     def fitted(cls, texts: Float32, weight: float) -> "Fusion":
-        """To the (t, d) embeddings of distinct location texts; with fewer texts than dimensions in their span."""
+        """To the (t, d) embeddings of distinct location texts."""
         mean = texts.mean(axis=0, dtype=np.float64)
         _, singular, axes = np.linalg.svd(texts.astype(np.float64) - mean, full_matrices=False)
         variance = np.square(singular) / len(texts)
-        most = variance.max(initial=0.0)
-        kept = variance > most * 1e-9
-        scaled = axes[kept].T / np.sqrt(variance[kept] + RIDGE * most)
-        return cls(mean.astype(np.float32), (scaled @ axes[kept]).astype(np.float32), weight)
+        typical = variance.sum() / max(np.count_nonzero(variance > variance.max(initial=0.0) * 1e-9), 1)
+        outside = SHRINKAGE * typical or 1.0  # of the dimensions that no text spans
+        scale = 1 / np.sqrt((1 - SHRINKAGE) * variance + outside) - 1 / np.sqrt(outside)
+        whitening = np.eye(len(mean)) / np.sqrt(outside) + (axes.T * scale) @ axes
+        return cls(mean.astype(np.float32), whitening.astype(np.float32), weight)
 
     def directions(self, locations: Float32) -> Float32:
         """(n, d) whitened location texts of length 1.
