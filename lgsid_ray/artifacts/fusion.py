@@ -50,9 +50,10 @@ class Fusion:
             locations: (n, d) embeddings of the items' location texts alone, NaN for an item that has none, which
                 gets 0.
         """
-        whitened = (np.nan_to_num(locations) - self.mean) @ self.whitening
-        whitened[np.isnan(locations).any(axis=1)] = 0
-        return unit(whitened)
+        centred = np.nan_to_num(locations) - self.mean
+        # Of a text that is the mean, as where there is but one, rounding is all that is left.
+        nothing = np.isnan(locations).any(axis=1) | (np.linalg.norm(centred, axis=1) < 1e-5)
+        return unit(np.where(nothing[:, None], np.float32(0), centred @ self.whitening))
 
     def __call__(self, reference: Float32, locations: Float32) -> Float32:
         """(n, d) fused embeddings of length 1, of E_ref of full prompts and what `directions` takes."""
