@@ -57,12 +57,26 @@ def _fused(config: RunConfig) -> bool:
     return config.tokenizer.embeddings == "fused"
 
 
+def _taught(config: RunConfig) -> bool:
+    """Whether fused embeddings are made: to rest SIDs on, or to learn from."""
+    return _fused(config) or config.distilled
+
+
+def _preferring(config: RunConfig) -> bool:
+    return _aligned(config) and not config.distilled
+
+
+def _lessons(config: RunConfig) -> dict[str, str]:
+    """What alignment learns from."""
+    return _same("catalogue", "embed", *(["fuse"] if config.distilled else ["reward", "prefer"]))
+
+
 def _judged(config: RunConfig) -> dict[str, str]:
     beside = {
         "embed_content": config.evaluate.content,
         "embed_location": _located(config),
         "embed_aligned": _aligned(config),
-        "fuse": _fused(config),
+        "fuse": _taught(config),
     }
     found = [stage for stage, there in beside.items() if there]
     return _same("catalogue", "embed", *found) | {"tokenise": tokenizer_stage(config)}
@@ -116,9 +130,9 @@ def _generate_cells(config: RunConfig) -> list[Stage]:
 
 
 def _shown(config: RunConfig) -> dict[str, str]:
-    """What the page shows. Negatives serve alignment alone: without it, the page does not wait for them."""
+    """What the page shows. Negatives serve G-DPO alone: without it, the page does not wait for them."""
     shown = [entry for entry in ENTRIES if entry.when(config) and not entry.asked and entry.stage.name != "report"]
-    names = [entry.stage.name for entry in shown if entry.stage.name != "sample" or _aligned(config)]
+    names = [entry.stage.name for entry in shown if entry.stage.name != "sample" or _preferring(config)]
     cells = [cell.name for entry in shown if entry.cells for cell in entry.cells(config)]
     return _same(*cells, *names) | {"tokenise": tokenizer_stage(config)}
 
@@ -143,16 +157,16 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(Stage("embed_location", "encoder.fuse:embed_location", ("encoder",), _same("catalogue"), seeded=False,
                 sources=WEIGHTS, summary="embeddings of location texts"), when=_located),
     Entry(Stage("fuse", "encoder.fuse:fuse", ("fusion",), _same("catalogue", "embed", "embed_location"),
-                summary="location texts put into reference embeddings, without training"), when=_fused),
+                summary="location texts put into reference embeddings, without training"), when=_taught),
     Entry(Stage("embed_lists", "encoder.stage:embed_lists", ("encoder",), _same("catalogue", "sample"), seeded=False,
-                sources=WEIGHTS, summary="embeddings of mismatched prompts (Eq 1)"), when=_aligned),
+                sources=WEIGHTS, summary="embeddings of mismatched prompts (Eq 1)"), when=_preferring),
     Entry(Stage("reward", "align.stage:reward", ("reward",), _same("sample", "embed_lists"),
-                summary="train the reward model (Eq 2-4)"), when=_aligned),
+                summary="train the reward model (Eq 2-4)"), when=_preferring),
     Entry(Stage("prefer", "preference.stage:prefer", ("preference",), _same("catalogue", "embed"),
                 check="preference.districts:require_districts",
-                summary="draw preference triples (Eq 5)"), when=_aligned),
-    Entry(Stage("align", "align.stage:align", ("align", "encoder"), _same("catalogue", "embed", "reward", "prefer"),
-                summary="G-DPO: train the embedding model (Eq 6-8)"), when=_aligned),
+                summary="draw preference triples (Eq 5)"), when=_preferring),
+    Entry(Stage("align", "align.stage:align", ("align", "encoder"),
+                summary="train the embedding model: G-DPO (Eq 6-8), or distillation"), when=_aligned, inputs=_lessons),
     Entry(Stage("embed_aligned", "encoder.stage:embed_aligned", ("encoder",), _same("catalogue", "align"), seeded=False,
                 summary="aligned embeddings"), when=_aligned),
     Entry(Stage("tokenise", "tokenizer.stage:tokenise", ("tokenizer",), check="tokenizer.stage:require_items",

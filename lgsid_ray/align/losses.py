@@ -1,4 +1,4 @@
-"""The losses of reward model and G-DPO, as plain functions on tensors (Eq 3, 4, 6, 7)."""
+"""The losses of reward model, G-DPO (Eq 3, 4, 6, 7) and distillation, as plain functions on tensors."""
 
 from typing import Literal
 
@@ -73,3 +73,21 @@ def similarity_loss(policy: Tensor, reference: Tensor, kind: Regulariser, temper
     squares = torch.cdist(policy, reference).square()
     others = (squares.sum(dim=1) - own) / (len(policy) - 1)
     return (own - others).mean()
+
+
+def distillation_loss(
+    policy: Tensor, teacher: Tensor, batch: Tensor, batch_teacher: Tensor, relations: float
+) -> Tensor:
+    """Mean over a worker's rows of 1 - cos(E_π, E_T), and of the squared differences of cosines with the whole batch.
+
+    The second part (Park et al., 2019, "Relational knowledge distillation", of cosines) tells what every item should
+    be near to. The batch comes without gradients, and half of what a row's cosines pull at is elsewhere: so it is
+    doubled here. The mean over equal workers then has the gradient that one worker with all rows would have.
+
+    Args:
+        policy, teacher: (b, d) of this worker's rows. batch, batch_teacher: (B, d) of all workers', without gradients.
+        relations: weight of the second part.
+    """
+    own = (1 - (policy * teacher).sum(dim=1)).mean()
+    pairs = (policy @ batch.T - teacher @ batch_teacher.T).square().mean()
+    return own + relations * (2 * pairs - pairs.detach())

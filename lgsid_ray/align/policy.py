@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lgsid_ray.config.align import AlignConfig
+from lgsid_ray.config.align import AlignBase
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.encoder.model import load_model, pool, tokenise_batch
 from lgsid_ray.errors import ConfigError, StorageError
@@ -25,7 +25,7 @@ class Policy(nn.Module):
         ConfigError: the model has no modules of the names in `align.lora_targets`.
     """
 
-    def __init__(self, encoder: EncoderConfig, align: AlignConfig) -> None:
+    def __init__(self, encoder: EncoderConfig, align: AlignBase) -> None:
         super().__init__()
         from peft import LoraConfig, get_peft_model
 
@@ -80,7 +80,7 @@ class Policy(nn.Module):
         return torch.cat(blocks)
 
 
-def save_policy(encoder: EncoderConfig, align: AlignConfig, weights: dict[str, Tensor], out: StageDir) -> None:
+def save_policy(encoder: EncoderConfig, align: AlignBase, weights: dict[str, Tensor], out: StageDir) -> None:
     """Write `adapter/` (peft) and `model/` (merged, in the layout that sentence-transformers loads by path).
 
     Args:

@@ -1,4 +1,4 @@
-"""The stages `reward` (Eq 2-4) and `align` (Eq 6-8): Ray Train and DeepSpeed around this room's numerics."""
+"""The stages `reward` (Eq 2-4) and `align` (Eq 6-8, or distillation): Ray Train and DeepSpeed around the numerics."""
 
 from typing import Any
 
@@ -8,20 +8,21 @@ import torch.distributed
 
 from lgsid_ray.align.floor import FloorController
 from lgsid_ray.align.lists import held_out, read_lists
-from lgsid_ray.align.losses import gdpo_loss, listwise_loss, similarity_loss
+from lgsid_ray.align.losses import distillation_loss, gdpo_loss, listwise_loss, similarity_loss
 from lgsid_ray.align.policy import Policy, save_policy
 from lgsid_ray.align.probe import draw_probe, probe_metrics
 from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
 from lgsid_ray.align.reward import RewardModel, margins, read_reward, write_reward
 from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_cities
+from lgsid_ray.arrays import Int64
 from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives, Triples
 from lgsid_ray.config import RunConfig
-from lgsid_ray.config.align import RewardConfig
+from lgsid_ray.config.align import GdpoConfig, RewardConfig
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.execution.engine import Engine
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.execution.train import Scalars, fit, train_steps, warmup
+from lgsid_ray.execution.train import Scalars, Schedule, Stateful, Step, fit, train_steps, warmup
 
 
 def reward(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
@@ -80,14 +81,15 @@ def _reward_loop(settings: dict[str, Any]) -> None:
 
 
 def align(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
-    """Align the encoder by G-DPO: `adapter/`, `model/`, `history.json`, TensorBoard events.
+    """Align the encoder by `align.objective`: `adapter/`, `model/`, `history.json`, TensorBoard events.
 
     Raises:
         StorageError: the reward model or a checkpoint is corrupt. InputError: no triples.
         ConfigError: the encoder has no modules that `align.lora_targets` names.
     """
     # Both are made by every worker too, but Train starts a failed worker anew, several times over.
-    read_reward(inputs["reward"])
+    if isinstance(config.align, GdpoConfig):
+        read_reward(inputs["reward"])
     Policy(config.encoder, config.align)
     settings = {
         "align": config.align,
@@ -96,55 +98,35 @@ def align(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         "inputs": dict(inputs),
         "out": out,
     }
-    trained = fit(_align_loop, settings, config.align.trainer, out)
+    loop = _preference_loop if isinstance(config.align, GdpoConfig) else _distillation_loop
+    trained = fit(loop, settings, config.align.trainer, out)
     save_policy(config.encoder, config.align, trained.weights, out)
     out.write_json("history.json", trained.history)
     watched = [row for row in trained.history if "similarity" in row]
     first, last = watched[0], watched[-1]
     return {
         "steps": len(trained.history),
-        "lambda": last["lambda"],
         "probe_similarity_ratio": last["similarity"] / first["similarity"],
         "probe_district": [first["district"], last["district"]],
-        "margin": trained.history[-1]["margin"],
+        **{name: last[name] for name in ("lambda", "margin") if name in last},
     }
 
 
-def _align_loop(settings: dict[str, Any]) -> None:
-    import ray.train
-
-    config, encoder, inputs, seed = settings["align"], settings["encoder"], settings["inputs"], settings["seed"]
-    context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    items, triples = Items(inputs["catalogue"]), read_triples(Triples(inputs["prefer"]))
-    train, cities = training_cities(items)
-    probe = train[draw_probe(cities, config.probe, seed)]
-    wanted = np.concatenate([triples.ravel(), probe])
-    corpus = read_corpus(items, Embeddings(inputs["embed"]), wanted, encoder.prompt)
-    torch.manual_seed(seed)
-    engine = Engine(Policy(encoder, config), config.learning_rate, 0.0, config.trainer.zero_stage)
-    policy: Policy = engine.model.module
-    judge = read_reward(inputs["reward"]).to(engine.device)
-    rows = corpus.rows(probe)
-    districts = torch.from_numpy(corpus.districts[rows])
-    origin = probe_metrics(corpus.reference[rows], corpus.reference[rows], districts)
-    floor = FloorController(config.lambda_, config.floor, origin["similarity"])
-    scalars = Scalars(settings["out"], rank)
-
-    def watch() -> dict[str, float]:
-        mine = policy.embed([corpus.prompts[row] for row in rows[rank::world]])
-        found = probe_metrics(_gathered(mine, len(rows), rank, world), corpus.reference[rows], districts)
-        floor.observe(found["similarity"])
-        return found
+def _preference_loop(settings: dict[str, Any]) -> None:
+    """G-DPO (Eq 6-8)."""
+    config, inputs, seed = settings["align"], settings["inputs"], settings["seed"]
+    triples = read_triples(Triples(inputs["prefer"]))
+    bench = _Bench(settings, triples)
+    judge = read_reward(inputs["reward"]).to(bench.engine.device)
+    floor = FloorController(config.lambda_, config.floor, bench.origin["similarity"])
 
     def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
-        figures = {"similarity": origin["similarity"], "district": origin["district"]} if number == 0 else {}
-        if number and number % config.probe_steps == 0:
-            figures = watch()
-        chosen = triples[batch_rows(len(triples), config.batch_size, number, seed)[rank::world]]
-        asked = corpus.rows(chosen.T.ravel())
-        embedded = engine.model([corpus.prompts[row] for row in asked])
-        reference = corpus.reference[asked].to(engine.device)
+        figures = bench.watched(number)
+        if number and "similarity" in figures:
+            floor.observe(figures["similarity"])
+        chosen = triples[batch_rows(len(triples), config.batch_size, number, seed)[bench.rank :: bench.world]]
+        asked = bench.corpus.rows(chosen.T.ravel())
+        embedded, reference = bench.embedded(asked)
         margin, still = margins(judge, *embedded.chunk(3)), margins(judge, *reference.chunk(3))
         preference = gdpo_loss(margin, still, config.beta)
         similarity = similarity_loss(embedded, reference, config.similarity, config.temperature)
@@ -152,19 +134,93 @@ def _align_loop(settings: dict[str, Any]) -> None:
         figures |= {"align_loss": preference.item(), "similarity_loss": similarity.item(), "lambda": floor.value}
         figures |= {"loss": loss.item(), "margin": (margin - still).mean().item()}
         if number + 1 == config.steps:  # the weights of the last step but one: what the history can still hold
-            figures |= watch()
-        scalars.add(number + 1, figures)
+            last = bench.watch()
+            floor.observe(last["similarity"])
+            figures |= last
+        bench.scalars.add(number + 1, figures)
         return loss, figures
 
-    train_steps(
-        engine, config.steps, step, config.trainer.checkpoint_steps, seed, schedule=warmup(config.warmup), extra=floor
-    )
-    scalars.close()
+    bench.train(step, warmup(config.warmup), floor)
 
 
-def _gathered(mine: torch.Tensor, total: int, rank: int, world: int) -> torch.Tensor:
-    """(total, dimension) on the CPU: rows that the ranks hold in turn, put together in order."""
-    whole = torch.zeros(total, mine.shape[1], device=mine.device)
-    whole[rank::world] = mine
-    torch.distributed.all_reduce(whole)
-    return whole.cpu()
+def _distillation_loop(settings: dict[str, Any]) -> None:
+    """The encoder learns to embed as its teacher, the fused embeddings of the same items."""
+    config, inputs, seed = settings["align"], settings["inputs"], settings["seed"]
+    training = Items(inputs["catalogue"]).training()
+    batch = min(config.batch_size, len(training) // config.trainer.workers * config.trainer.workers)
+    chosen = [training[batch_rows(len(training), batch, number, seed)] for number in range(config.steps)]
+    bench = _Bench(settings, np.concatenate(chosen))
+    taught = torch.tensor(Embeddings(inputs["fuse"]).of(bench.corpus.index))
+
+    def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
+        figures = bench.watched(number)
+        rows = bench.corpus.rows(chosen[number])
+        mine = rows[bench.rank :: bench.world]
+        embedded, _ = bench.embedded(mine)
+        whole, teacher = bench.gathered(embedded.detach(), len(rows)), taught.to(bench.engine.device)
+        loss = distillation_loss(embedded, teacher[mine], whole, teacher[rows], config.relations)
+        figures |= {"loss": loss.item(), "cosine": (embedded * teacher[mine]).sum(dim=1).mean().item()}
+        if number + 1 == config.steps:
+            figures |= bench.watch()
+        bench.scalars.add(number + 1, figures)
+        return loss, figures
+
+    bench.train(step, lambda number: warmup(config.warmup)(number) * (1 - number / config.steps))
+
+
+class _Bench:
+    """What the loops share on a worker: the policy in its engine, prompts and reference vectors, and the probe.
+
+    Args:
+        asked: item_index of all items that steps will ask for.
+    """
+
+    def __init__(self, settings: dict[str, Any], asked: Int64) -> None:
+        import ray.train
+
+        config, encoder, inputs, seed = settings["align"], settings["encoder"], settings["inputs"], settings["seed"]
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        items = Items(inputs["catalogue"])
+        train, cities = training_cities(items)
+        probe = train[draw_probe(cities, config.probe, seed)]
+        wanted = np.concatenate([asked.ravel(), probe])
+        self.corpus = read_corpus(items, Embeddings(inputs["embed"]), wanted, encoder.prompt)
+        torch.manual_seed(seed)
+        self.engine = Engine(Policy(encoder, config), config.learning_rate, 0.0, config.trainer.zero_stage)
+        self.scalars = Scalars(settings["out"], self.rank)
+        self._config, self._seed, self._probe = config, seed, self.corpus.rows(probe)
+        self._districts = torch.from_numpy(self.corpus.districts[self._probe])
+        reference = self.corpus.reference[self._probe]
+        self.origin = probe_metrics(reference, reference, self._districts)
+
+    def embedded(self, rows: Int64) -> tuple[torch.Tensor, torch.Tensor]:
+        """Policy embeddings, with gradients, and reference embeddings of rows of the corpus."""
+        embedded = self.engine.model([self.corpus.prompts[row] for row in rows])
+        return embedded, self.corpus.reference[rows].to(self.engine.device)
+
+    def gathered(self, mine: torch.Tensor, total: int) -> torch.Tensor:
+        """(total, dimension): rows that the ranks hold in turn, put together in order."""
+        whole = torch.zeros(total, mine.shape[1], device=mine.device)
+        whole[self.rank :: self.world] = mine
+        torch.distributed.all_reduce(whole)
+        return whole
+
+    def watched(self, number: int) -> dict[str, float]:
+        """The probe's figures before step `number`, if it is one at which they are looked at."""
+        if number == 0:
+            return {name: self.origin[name] for name in ("similarity", "district")}
+        return self.watch() if number % self._config.probe_steps == 0 else {}
+
+    def watch(self) -> dict[str, float]:
+        """Similarity@5 and T@5 of the policy on the probe."""
+        policy: Policy = self.engine.model.module
+        mine = policy.embed([self.corpus.prompts[row] for row in self._probe[self.rank :: self.world]])
+        whole = self.gathered(mine, len(self._probe)).cpu()
+        return probe_metrics(whole, self.corpus.reference[self._probe], self._districts)
+
+    def train(self, step: Step, schedule: Schedule, extra: Stateful | None = None) -> None:
+        """Take all steps."""
+        every = self._config.trainer.checkpoint_steps
+        train_steps(self.engine, self._config.steps, step, every, self._seed, schedule=schedule, extra=extra)
+        self.scalars.close()

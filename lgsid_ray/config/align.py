@@ -1,6 +1,6 @@
-"""Reward model (Eq 1-4) and G-DPO (Eq 6-8)."""
+"""Reward model (Eq 1-4), G-DPO (Eq 6-8) and its challenger."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,9 +34,41 @@ class RewardConfig(Section):
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
 
 
-class AlignConfig(Section):
-    """G-DPO (Eq 6-8)."""
+class AlignBase(Section):
+    """What every objective has: LoRA on the encoder, and how it is trained and watched."""
 
+    objective: str
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: int = Field(default=10, ge=0)
+    """Steps of linear warm-up."""
+    lora_rank: int = Field(ge=1)
+    lora_alpha: int = Field(ge=1)
+    lora_dropout: float = Field(ge=0, lt=1)
+    lora_targets: list[str]
+    """Names of the modules that get adapters; other architectures call them k_proj, v_proj."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of forward and backward; the trained weights are float32."""
+    probe: int = Field(default=768, ge=6)
+    """Training items on which Similarity@5 and T@5 are watched."""
+    probe_steps: int = Field(default=15, ge=1)
+    """Steps between two looks at the probe; λ = auto moves at each."""
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+
+    @model_validator(mode="after")
+    def _workers_share_the_batch(self) -> Self:
+        if self.batch_size % self.trainer.workers:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of trainer.workers {self.trainer.workers}"
+            )
+        return self
+
+
+class GdpoConfig(AlignBase):
+    """G-DPO (Eq 6-8): preferences between items, judged by the reward model."""
+
+    objective: Literal["gdpo"] = "gdpo"
     beta: float = Field(default=1.0, gt=0)
     """β of Eq 6."""
     lambda_: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(default="auto", alias="lambda")
@@ -50,26 +82,28 @@ class AlignConfig(Section):
     steps: int = Field(default=120, ge=1)
     batch_size: int = Field(default=32, ge=2)
     """Triples a step, over all workers."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    warmup: int = Field(default=10, ge=0)
-    """Steps of linear warm-up."""
     lora_rank: int = Field(default=8, ge=1)
     lora_alpha: int = Field(default=16, ge=1)
     lora_dropout: float = Field(default=0.05, ge=0, lt=1)
     lora_targets: list[str] = ["key", "value"]
-    """Names of the modules that get adapters; other architectures call them k_proj, v_proj."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of forward and backward; the trained weights are float32."""
-    probe: int = Field(default=768, ge=6)
-    """Training items on which Similarity@5 and T@5 are watched."""
-    probe_steps: int = Field(default=15, ge=1)
-    """Steps between two looks at the probe; λ = auto moves at each."""
-    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
 
-    @model_validator(mode="after")
-    def _workers_share_the_batch(self) -> "AlignConfig":
-        if self.batch_size % self.trainer.workers:
-            raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of trainer.workers {self.trainer.workers}"
-            )
-        return self
+
+class DistilConfig(AlignBase):
+    """Distillation: the encoder learns to embed as whitened text fusion does (section `fusion`), in one forward pass.
+
+    It needs no labels, no coordinates and no reward; the floor is that of the fusion, its teacher.
+    """
+
+    objective: Literal["distil"] = "distil"
+    relations: float = Field(default=4.0, ge=0)
+    """Weight of the squared differences between the cosines of a batch's items, beside each item's own."""
+    steps: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=48, ge=2)
+    """Items a step, over all workers."""
+    lora_rank: int = Field(default=16, ge=1)
+    lora_alpha: int = Field(default=32, ge=1)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    lora_targets: list[str] = ["query", "key", "value", "dense"]
+
+
+AlignConfig = Annotated[GdpoConfig | DistilConfig, Field(discriminator="objective")]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from lgsid_ray.config.align import AlignConfig, RewardConfig
+from lgsid_ray.config.align import AlignConfig, GdpoConfig, RewardConfig
 from lgsid_ray.config.base import Section
 from lgsid_ray.config.catalogue import CatalogueConfig
 from lgsid_ray.config.cluster import RayConfig, TuneConfig
@@ -40,7 +40,7 @@ class RunConfig(Section):
     fusion: FusionConfig = Field(default_factory=FusionConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)
     preference: PreferenceConfig = Field(default_factory=PreferenceConfig)
-    align: AlignConfig = Field(default_factory=AlignConfig)
+    align: AlignConfig = Field(default_factory=GdpoConfig)
     tokenizer: TokenizerConfig = Field(default_factory=HgitConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     rank: RankConfig = Field(default_factory=RankConfig)
@@ -54,6 +54,11 @@ class RunConfig(Section):
         """Whether the encoder is aligned; a catalogue without coordinates makes `auto` come out as `origin`."""
         trainable = self.encoder.kind == "hf"
         return self.tokenizer.embeddings == "aligned" or (self.tokenizer.embeddings == "auto" and trainable)
+
+    @property
+    def distilled(self) -> bool:
+        """Whether it is aligned by distilling text fusion, and not by preferences."""
+        return self.aligned and self.align.objective == "distil"
 
     @model_validator(mode="after")
     def _sections_fit(self) -> "RunConfig":
@@ -164,13 +169,15 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _name_the_kinds(tree: dict[str, Any]) -> None:
-    """Fill in `kind`: a source of files where a table is given, else the synthetic world; the tokenizer hgit."""
-    catalogue, tokenizer = tree.get("catalogue"), tree.get("tokenizer")
+    """Fill in what tells kinds apart: files where a table is given, else the synthetic world; hgit; gdpo."""
+    catalogue, tokenizer, align = tree.get("catalogue"), tree.get("tokenizer"), tree.get("align")
     source = catalogue.get("source") if isinstance(catalogue, dict) else None
     if isinstance(source, dict) and "kind" not in source:
         source["kind"] = "files" if isinstance(source.get("items"), dict) else "world"
     if isinstance(tokenizer, dict):
         tokenizer.setdefault("kind", "hgit")
+    if isinstance(align, dict):
+        align.setdefault("objective", "gdpo")
 
 
 def _path(error: Any, tree: dict[str, Any]) -> str:

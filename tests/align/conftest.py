@@ -71,6 +71,12 @@ def inputs(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     columns["embedding"] = column(encoder.encode(full_prompts(items, settings.prompt)))
     write(Embeddings(stages["embed"]), pa.table(columns))
 
+    stages["fuse"] = StageDir(f"{root}/fuse").make()
+    place = rng.normal(size=(6, 16))[town]
+    fused = encoder.encode(full_prompts(items, settings.prompt)) + 0.1 * place
+    columns["embedding"] = column((fused / np.linalg.norm(fused, axis=1, keepdims=True)).astype(np.float32))
+    write(Embeddings(stages["fuse"]), pa.table(columns))
+
     train = index[index % 8 > 0]
     anchors = train[:40]
     others = np.stack([rng.choice(train[train != anchor], NEGATIVES_COUNT, replace=False) for anchor in anchors])

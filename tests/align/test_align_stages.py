@@ -18,7 +18,7 @@ from lgsid_ray.align.reward import RewardModel, read_reward
 from lgsid_ray.artifacts import Lists, Negatives
 from lgsid_ray.artifacts.embeddings import column, vectors
 from lgsid_ray.config import RunConfig
-from lgsid_ray.config.align import AlignConfig, RewardConfig
+from lgsid_ray.config.align import DistilConfig, GdpoConfig, RewardConfig
 from lgsid_ray.errors import ConfigError, GateError, InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
 
@@ -160,13 +160,57 @@ def test_every_field_of_alignment_counts(trained_reward: Inputs, configure: Conf
         "probe_steps": 2,
     }
     # How training is spread must change nothing.
-    assert set(changed) | {"trainer"} == set(AlignConfig.model_fields)
+    assert set(changed) | {"objective", "trainer"} == set(GdpoConfig.model_fields)
     plain = adapter(align(configure(*base), trained_reward, tmp_path / "plain"))
     again = adapter(align(configure(*base), trained_reward, tmp_path / "again"))
     assert not differ(plain, again)
     for field, value in changed.items():
         config = configure(*base, f"align.{field.rstrip('_')}={value}")
         assert differ(plain, adapter(align(config, trained_reward, tmp_path / field))), field
+
+
+def test_every_field_of_distillation_counts(inputs: Inputs, configure: Configure, tmp_path: Path) -> None:
+    base = ["align.objective=distil", "align.lora_dropout=0.1"]
+    changed = {
+        "relations": 1.0,
+        "steps": 5,
+        "batch_size": 12,
+        "learning_rate": 0.01,
+        "warmup": 3,
+        "lora_rank": 3,
+        "lora_alpha": 5,
+        "lora_dropout": 0.5,
+        "lora_targets": '["query"]',
+        "dtype": "bfloat16",
+    }
+    # The probe is only looked at.
+    assert set(changed) | {"objective", "trainer", "probe", "probe_steps"} == set(DistilConfig.model_fields)
+    plain = adapter(align(configure(*base), inputs, tmp_path / "plain"))
+    assert not differ(plain, adapter(align(configure(*base), inputs, tmp_path / "again")))
+    for field, value in changed.items():
+        config = configure(*base, f"align.{field}={value}")
+        assert differ(plain, adapter(align(config, inputs, tmp_path / field))), field
+
+
+def test_distillation_nears_its_teacher_and_learns_from_training_items_alone(
+    inputs: Inputs, configure: Configure, tmp_path: Path
+) -> None:
+    config = configure("align.objective=distil", "align.steps=60", "align.learning_rate=0.01", "align.batch_size=24")
+    out = StageDir(f"{tmp_path}/out").make()
+    facts = stage.align(config, inputs, out)
+    history = out.read_json("history.json")
+    cosines = [row["cosine"] for row in history]
+    assert 1 - np.mean(cosines[-5:]) < 0.5 * (1 - cosines[0])
+    assert facts.keys() == {"steps", "probe_similarity_ratio", "probe_district"}
+
+    def turn(table: pa.Table) -> pa.Table:
+        held = table.column("item_index").to_numpy() % 8 == 0
+        rows = vectors(table).copy()
+        rows[held] = np.roll(rows[held], 1, axis=1)
+        return table.set_column(table.column_names.index("embedding"), "embedding", column(rows))
+
+    turned = altered(inputs, "fuse", "embeddings", turn, tmp_path)
+    assert not differ(adapter(out), adapter(align(config, turned, tmp_path / "turned")))
 
 
 def test_alignment_starts_at_the_stored_reference(trained_reward: Inputs, configure: Configure, tmp_path: Path) -> None:

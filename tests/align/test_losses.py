@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import rankdata
 
-from lgsid_ray.align.losses import gdpo_loss, listwise_loss, similarity_loss, soft_labels
+from lgsid_ray.align.losses import distillation_loss, gdpo_loss, listwise_loss, similarity_loss, soft_labels
 from lgsid_ray.align.reward import RewardModel, margins
 
 
@@ -115,3 +115,30 @@ def test_infonce_does_not_oppose_an_item_to_its_twin() -> None:
     doubled = torch.cat([reference, reference])
     once = similarity_loss(reference, reference, "infonce", 0.05)
     assert similarity_loss(doubled, doubled, "infonce", 0.05).item() == pytest.approx(once.item(), abs=1e-9)
+
+
+def test_distillation_is_the_loop_whatever_the_number_of_workers() -> None:
+    start, teacher = units(12, 5, 0), units(12, 5, 1)
+
+    def whole(policy: torch.Tensor) -> torch.Tensor:
+        own = sum(1 - policy[i] @ teacher[i] for i in range(12)) / 12
+        pairs = sum((policy[i] @ policy[j] - teacher[i] @ teacher[j]) ** 2 for i in range(12) for j in range(12)) / 144
+        return own + 3.0 * pairs  # type: ignore[no-any-return]
+
+    def unit(rows: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(rows, dim=1)  # as the policy's own: what is lengthwise has no gradient
+
+    expected = start.clone().requires_grad_()
+    loss = whole(unit(expected))
+    loss.backward()
+    for workers in (1, 2, 3):
+        rows = start.clone().requires_grad_()
+        policy = unit(rows)
+        parts = [
+            distillation_loss(policy[w::workers], teacher[w::workers], policy.detach(), teacher, 3.0)
+            for w in range(workers)
+        ]
+        mean = sum(parts) / workers
+        mean.backward()  # type: ignore[union-attr]
+        assert mean.item() == pytest.approx(loss.item())  # type: ignore[union-attr]
+        assert torch.allclose(rows.grad, expected.grad, atol=1e-9)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from lgsid_ray.align.policy import Policy, save_policy
 from lgsid_ray.align.reward import RewardModel, margins
-from lgsid_ray.config.align import AlignConfig
+from lgsid_ray.config.align import GdpoConfig
 from lgsid_ray.config.encoder import EncoderConfig
 from lgsid_ray.encoder.model import TextEncoder, load_model, pool, tokenise_batch
 from lgsid_ray.errors import ConfigError, StorageError
@@ -39,7 +39,7 @@ def test_before_the_first_step_the_policy_is_the_reference() -> None:
     """Also while training, with dropout on: the adapters' second matrix is zero."""
     encoder = EncoderConfig()
     reference = torch.from_numpy(TextEncoder(encoder).encode(PROMPTS))
-    policy = Policy(encoder, AlignConfig(lora_dropout=0.5))
+    policy = Policy(encoder, GdpoConfig(lora_dropout=0.5))
     assert torch.allclose(policy(PROMPTS).detach(), reference, atol=1e-6)
     assert torch.allclose(policy.embed(PROMPTS, batch_size=2), reference, atol=1e-6)
     judge = RewardModel(reference.shape[1], 16, "pair")
@@ -49,7 +49,7 @@ def test_before_the_first_step_the_policy_is_the_reference() -> None:
 
 
 def test_only_the_adapters_learn_and_only_they_drop_out(tiny_model: str) -> None:
-    policy = Policy(EncoderConfig(model=tiny_model), AlignConfig(lora_dropout=0.5, lora_targets=["query"], lora_rank=3))
+    policy = Policy(EncoderConfig(model=tiny_model), GdpoConfig(lora_dropout=0.5, lora_targets=["query"], lora_rank=3))
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     learning = {name: p for name, p in policy.named_parameters() if p.requires_grad}
     assert learning
@@ -69,7 +69,7 @@ def test_only_the_adapters_learn_and_only_they_drop_out(tiny_model: str) -> None
 
 def test_bfloat16_is_near_and_gives_float32() -> None:
     """Forward and backward in bfloat16, weights and embeddings in float32."""
-    exact, rough = (Policy(EncoderConfig(), AlignConfig(dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    exact, rough = (Policy(EncoderConfig(), GdpoConfig(dtype=dtype)) for dtype in ("float32", "bfloat16"))
     one, other = exact.embed(PROMPTS), rough.embed(PROMPTS)
     assert other.dtype == torch.float32
     assert not torch.equal(one, other)
@@ -80,7 +80,7 @@ def test_bfloat16_is_near_and_gives_float32() -> None:
 @pytest.mark.parametrize("targets", [["k_proj"], ["key", "valeu"], []])
 def test_names_that_no_module_bears_are_refused(targets: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"align\.lora_targets.*minilm"):
-        Policy(EncoderConfig(), AlignConfig(lora_targets=targets))
+        Policy(EncoderConfig(), GdpoConfig(lora_targets=targets))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
@@ -91,7 +91,7 @@ def test_the_saved_model_is_the_trained_policy(
     from sentence_transformers import SentenceTransformer
 
     encoder = EncoderConfig(model=tiny_model, pooling=pooling, max_tokens=40)
-    align = AlignConfig(lora_rank=4, lora_alpha=4)
+    align = GdpoConfig(lora_rank=4, lora_alpha=4)
     policy = Policy(encoder, align)
     untrained = policy.embed(PROMPTS)
     weights = trained_weights(policy)
@@ -117,7 +117,7 @@ def test_the_saved_model_is_the_trained_policy(
 
 @pytest.mark.parametrize("change", ["missing", "foreign"])
 def test_weights_that_are_not_the_policys_are_refused(tmp_path: Path, tiny_model: str, change: str) -> None:
-    encoder, align = EncoderConfig(model=tiny_model), AlignConfig()
+    encoder, align = EncoderConfig(model=tiny_model), GdpoConfig()
     weights = trained_weights(Policy(encoder, align))
     name, value = weights.popitem()
     if change == "foreign":
@@ -128,7 +128,7 @@ def test_weights_that_are_not_the_policys_are_refused(tmp_path: Path, tiny_model
 
 
 def test_weights_are_saved_as_safetensors_and_nothing_as_pickle(tmp_path: Path) -> None:
-    encoder, align = EncoderConfig(), AlignConfig()
+    encoder, align = EncoderConfig(), GdpoConfig()
     weights = trained_weights(Policy(encoder, align))
     save_policy(encoder, align, weights, StageDir(str(tmp_path)))
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
