@@ -1,6 +1,7 @@
-"""λ of Eq 8 as a dual variable: raised while the semantic floor is broken, lowered while there is slack."""
+"""The semantic floor: λ of Eq 8 as a dual variable while training, and how much of the adapters is kept at its end."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 
@@ -37,3 +38,29 @@ class FloorController:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.value = float(state["value"])
+
+
+MOST = 1.5
+"""Adapters are not believed beyond this multiple of what they were trained to."""
+CLOSE, LOOKS = 5e-4, 4
+"""A share of Similarity this near to the floor is at it; and how often one looks at most."""
+
+
+def share_at(floor: float, kept: Callable[[float], float]) -> tuple[float, float]:
+    """(share, kept): how much of the adapters leaves `floor` of the Similarity, or as near to it as a few looks come.
+
+    What is lost grows about with the square of the share: that tells where to look next.
+
+    Args:
+        kept: share of the adapters -> share of origin's Similarity@5, falling from 1 at 0.
+    """
+    share, seen = 1.0, list[tuple[float, float]]()
+    for _ in range(LOOKS):
+        seen.append((share, kept(share)))
+        lost = 1 - seen[-1][1]
+        further = share * math.sqrt((1 - floor) / lost) if lost > 0 else MOST
+        further = min(further, MOST)
+        if abs(seen[-1][1] - floor) < CLOSE or further == share:
+            break
+        share = further
+    return min(seen, key=lambda one: abs(one[1] - floor))

@@ -63,6 +63,14 @@ class Policy(nn.Module):
                 module.train(mode)
         return self
 
+    def scale(self, share: float) -> None:
+        """Let the adapters count for `share` of what they were trained to; 0 is the reference."""
+        from peft.tuners.lora import LoraLayer
+
+        for module in self.network.modules():
+            if isinstance(module, LoraLayer):
+                module.set_scale("default", share)
+
     def forward(self, prompts: Sequence[str]) -> Tensor:
         """(n, dimension) float32 embeddings of n prompts, in their order."""
         device = next(self.parameters()).device
@@ -80,11 +88,14 @@ class Policy(nn.Module):
         return torch.cat(blocks)
 
 
-def save_policy(encoder: EncoderConfig, align: AlignBase, weights: dict[str, Tensor], out: StageDir) -> None:
+def save_policy(
+    encoder: EncoderConfig, align: AlignBase, weights: dict[str, Tensor], out: StageDir, share: float = 1.0
+) -> None:
     """Write `adapter/` (peft) and `model/` (merged, in the layout that sentence-transformers loads by path).
 
     Args:
         weights: the trained LoRA matrices by their names in a `Policy`.
+        share: see `Policy.scale`; both hold the adapters so scaled.
 
     Raises:
         StorageError: they are not those of the policy; the path and the remedy are named.
@@ -99,7 +110,8 @@ def save_policy(encoder: EncoderConfig, align: AlignBase, weights: dict[str, Ten
             f"{out.root}: of the policy's {len(learning)} matrices {len(learning - set(weights))} were not trained, "
             f"and {len(set(weights) - learning)} others were; delete {out.root} and run again"
         )
-    policy.load_state_dict(weights, strict=False)  # the base network's weights stay
+    scaled = {name: value * share if "lora_B" in name else value for name, value in weights.items()}
+    policy.load_state_dict(scaled, strict=False)  # the base network's weights stay
     with tempfile.TemporaryDirectory() as folder:
         network: Any = policy.network
         network.save_pretrained(f"{folder}/adapter")

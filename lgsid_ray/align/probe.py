@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 
 from lgsid_ray.arrays import Int64
+from lgsid_ray.artifacts import Embeddings
+from lgsid_ray.artifacts.embeddings import vectors
 from lgsid_ray.draws import random_bits
 
 
@@ -22,15 +24,44 @@ def draw_probe(cities: Int64, size: int, seed: int) -> Int64:
     return np.sort(np.lexsort((within, by_city))[:size])
 
 
-def probe_metrics(policy: Tensor, reference: Tensor, districts: Tensor, k: int = 5) -> dict[str, float]:
+def nearest(embeddings: Embeddings, probe: Int64, among: Int64, k: int = 5) -> Int64:
+    """(m, <= k) item_index of the nearest of the items `among` to each of the probe, itself left out.
+
+    They are what a query finds in the reference space, so that Similarity is that of the whole catalogue, not of a
+    probe that lacks most of its neighbours. Reads part by part.
+
+    Args:
+        probe, among: item_index, ascending.
+    """
+    asked = torch.tensor(embeddings.of(probe))
+    score, found = torch.full((len(probe), k), -torch.inf), torch.full((len(probe), k), -1)
+    for table in embeddings.scan(["item_index", "embedding"]):
+        index = table.column("item_index").to_numpy()
+        scores = asked @ torch.tensor(vectors(table)).T
+        scores[:, ~np.isin(index, among)] = -torch.inf
+        here, place = np.nonzero(probe[:, None] == index[None, :])
+        scores[here, place] = -torch.inf
+        values, columns = scores.topk(min(k, scores.shape[1]))
+        score, best = torch.cat([score, values], dim=1).topk(k)
+        found = torch.cat([found, torch.tensor(index)[columns]], dim=1).gather(1, best)
+    known = torch.isfinite(score).all(dim=0)
+    return np.asarray(found[:, known])
+
+
+def probe_metrics(
+    policy: Tensor, reference: Tensor, districts: Tensor, queries: int | None = None, k: int = 5
+) -> dict[str, float]:
     """Similarity@k (in the reference space) and T@k of neighbours found in the policy space, self excluded.
 
     Args:
         policy, reference: (m, dimension) L2-normalised.
         districts: (m,) codes; a negative one is unknown, and equals nothing.
+        queries: how many, from the first on, are asked for; None: all.
     """
-    scores = (policy @ policy.T).fill_diagonal_(-torch.inf)
+    asked = slice(queries)
+    scores = (policy[asked] @ policy.T).fill_diagonal_(-torch.inf)
     found = scores.topk(min(k, len(policy) - 1), dim=1).indices
-    cosines = (reference[:, None, :] * reference[found]).sum(-1)
-    same = (districts[found] == districts[:, None]) & (districts[:, None] >= 0)
+    cosines = (reference[asked, None, :] * reference[found]).sum(-1)
+    own = districts[asked, None]
+    same = (districts[found] == own) & (own >= 0)
     return {"similarity": float(cosines.mean()), "district": float(same.float().mean())}

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 import torch.distributed
 
-from lgsid_ray.align.floor import FloorController
+from lgsid_ray.align.floor import FloorController, share_at
 from lgsid_ray.align.lists import held_out, read_lists
 from lgsid_ray.align.losses import distillation_loss, gdpo_loss, listwise_loss, similarity_loss
 from lgsid_ray.align.policy import Policy, save_policy
-from lgsid_ray.align.probe import draw_probe, probe_metrics
+from lgsid_ray.align.probe import draw_probe, nearest, probe_metrics
 from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
 from lgsid_ray.align.reward import RewardModel, margins, read_reward, write_reward
 from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_cities
@@ -100,14 +100,14 @@ def align(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     }
     loop = _preference_loop if isinstance(config.align, GdpoConfig) else _distillation_loop
     trained = fit(loop, settings, config.align.trainer, out)
-    save_policy(config.encoder, config.align, trained.weights, out)
+    last = trained.history[-1]
+    save_policy(config.encoder, config.align, trained.weights, out, last["share"])
     out.write_json("history.json", trained.history)
-    watched = [row for row in trained.history if "similarity" in row]
-    first, last = watched[0], watched[-1]
     return {
-        "steps": len(trained.history),
-        "probe_similarity_ratio": last["similarity"] / first["similarity"],
-        "probe_district": [first["district"], last["district"]],
+        "steps": config.align.steps,
+        "share": last["share"],
+        "probe_similarity_ratio": last["kept"],
+        "probe_district": [last["before"], last["after"]],
         **{name: last[name] for name in ("lambda", "margin") if name in last},
     }
 
@@ -122,7 +122,7 @@ def _preference_loop(settings: dict[str, Any]) -> None:
 
     def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
         figures = bench.watched(number)
-        if number and "similarity" in figures:
+        if 0 < number < config.steps and "similarity" in figures:
             floor.observe(figures["similarity"])
         chosen = triples[batch_rows(len(triples), config.batch_size, number, seed)[bench.rank :: bench.world]]
         asked = bench.corpus.rows(chosen.T.ravel())
@@ -133,10 +133,6 @@ def _preference_loop(settings: dict[str, Any]) -> None:
         loss = preference + floor.value * similarity
         figures |= {"align_loss": preference.item(), "similarity_loss": similarity.item(), "lambda": floor.value}
         figures |= {"loss": loss.item(), "margin": (margin - still).mean().item()}
-        if number + 1 == config.steps:  # the weights of the last step but one: what the history can still hold
-            last = bench.watch()
-            floor.observe(last["similarity"])
-            figures |= last
         bench.scalars.add(number + 1, figures)
         return loss, figures
 
@@ -148,7 +144,7 @@ def _distillation_loop(settings: dict[str, Any]) -> None:
     config, inputs, seed = settings["align"], settings["inputs"], settings["seed"]
     training = Items(inputs["catalogue"]).training()
     batch = min(config.batch_size, len(training) // config.trainer.workers * config.trainer.workers)
-    chosen = [training[batch_rows(len(training), batch, number, seed)] for number in range(config.steps)]
+    chosen = [training[batch_rows(len(training), batch, number, seed)] for number in range(config.steps + 1)]
     bench = _Bench(settings, np.concatenate(chosen))
     taught = torch.tensor(Embeddings(inputs["fuse"]).of(bench.corpus.index))
 
@@ -160,8 +156,6 @@ def _distillation_loop(settings: dict[str, Any]) -> None:
         whole, teacher = bench.gathered(embedded.detach(), len(rows)), taught.to(bench.engine.device)
         loss = distillation_loss(embedded, teacher[mine], whole, teacher[rows], config.relations)
         figures |= {"loss": loss.item(), "cosine": (embedded * teacher[mine]).sum(dim=1).mean().item()}
-        if number + 1 == config.steps:
-            figures |= bench.watch()
         bench.scalars.add(number + 1, figures)
         return loss, figures
 
@@ -181,18 +175,19 @@ class _Bench:
         config, encoder, inputs, seed = settings["align"], settings["encoder"], settings["inputs"], settings["seed"]
         context = ray.train.get_context()
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
-        items = Items(inputs["catalogue"])
+        items, embeddings = Items(inputs["catalogue"]), Embeddings(inputs["embed"])
         train, cities = training_cities(items)
         probe = train[draw_probe(cities, config.probe, seed)]
-        wanted = np.concatenate([asked.ravel(), probe])
-        self.corpus = read_corpus(items, Embeddings(inputs["embed"]), wanted, encoder.prompt)
+        around = nearest(embeddings, probe, train)
+        wanted = np.concatenate([asked.ravel(), probe, around.ravel()])
+        self.corpus = read_corpus(items, embeddings, wanted, encoder.prompt)
         torch.manual_seed(seed)
         self.engine = Engine(Policy(encoder, config), config.learning_rate, 0.0, config.trainer.zero_stage)
         self.scalars = Scalars(settings["out"], self.rank)
-        self._config, self._seed, self._probe = config, seed, self.corpus.rows(probe)
-        self._districts = torch.from_numpy(self.corpus.districts[self._probe])
-        reference = self.corpus.reference[self._probe]
-        self.origin = probe_metrics(reference, reference, self._districts)
+        self._config, self._seed = config, seed
+        self._probe = self.corpus.rows(probe)
+        self._around = self.corpus.rows(np.setdiff1d(around, probe))
+        self.origin = self._judged(self.corpus.reference[self._probe], self._probe)
 
     def embedded(self, rows: Int64) -> tuple[torch.Tensor, torch.Tensor]:
         """Policy embeddings, with gradients, and reference embeddings of rows of the corpus."""
@@ -207,20 +202,50 @@ class _Bench:
         return whole
 
     def watched(self, number: int) -> dict[str, float]:
-        """The probe's figures before step `number`, if it is one at which they are looked at."""
-        if number == 0:
-            return {name: self.origin[name] for name in ("similarity", "district")}
-        return self.watch() if number % self._config.probe_steps == 0 else {}
+        """The probe's figures before step `number`, if it is one at which they are looked at.
 
-    def watch(self) -> dict[str, float]:
-        """Similarity@5 and T@5 of the policy on the probe."""
+        Behind the last step, the share of the adapters that holds the floor, and what it keeps.
+        """
+        if number == 0:
+            return self.origin
+        if number == self._config.steps:
+            return self._settled()
+        return self._judged(self._embed(self._probe), self._probe) if number % self._config.probe_steps == 0 else {}
+
+    def _settled(self) -> dict[str, float]:
+        """`share` and `kept`, and T@5 `before` and `after`, of the probe beside its nearest of all training items."""
         policy: Policy = self.engine.model.module
-        mine = policy.embed([self.corpus.prompts[row] for row in self._probe[self.rank :: self.world]])
-        whole = self.gathered(mine, len(self._probe)).cpu()
-        return probe_metrics(whole, self.corpus.reference[self._probe], self._districts)
+        rows = np.concatenate([self._probe, self._around])
+        origin = self._judged(self.corpus.reference[rows], rows)
+        found: dict[float, dict[str, float]] = {}
+
+        def kept(share: float) -> float:
+            policy.scale(share)
+            found[share] = self._judged(self._embed(rows), rows)
+            return found[share]["similarity"] / origin["similarity"]
+
+        free = isinstance(self._config, GdpoConfig) and self._config.lambda_ != "auto"
+        share, left = (1.0, kept(1.0)) if free else share_at(self._config.floor, kept)
+        policy.scale(1.0)
+        return {"share": share, "kept": left, "before": origin["district"], "after": found[share]["district"]}
+
+    def _embed(self, rows: Int64) -> torch.Tensor:
+        """(m, dimension) policy embeddings of rows of the corpus, on the CPU; every rank does its share."""
+        policy: Policy = self.engine.model.module
+        mine = policy.embed([self.corpus.prompts[row] for row in rows[self.rank :: self.world]])
+        return self.gathered(mine, len(rows)).cpu()
+
+    def _judged(self, embedded: torch.Tensor, rows: Int64) -> dict[str, float]:
+        """Similarity@5 and T@5 of the probe, which stands first among `rows`."""
+        districts = torch.from_numpy(self.corpus.districts[rows])
+        return probe_metrics(embedded, self.corpus.reference[rows], districts, len(self._probe))
 
     def train(self, step: Step, schedule: Schedule, extra: Stateful | None = None) -> None:
-        """Take all steps."""
-        every = self._config.trainer.checkpoint_steps
-        train_steps(self.engine, self._config.steps, step, every, self._seed, schedule=schedule, extra=extra)
+        """Take all steps, and one more, at a learning rate of zero, that looks at what they came to."""
+        steps, every = self._config.steps, self._config.trainer.checkpoint_steps
+
+        def rate(number: int) -> float:
+            return schedule(number) if number < steps else 0.0
+
+        train_steps(self.engine, steps + 1, step, every, self._seed, schedule=rate, extra=extra)
         self.scalars.close()

@@ -50,8 +50,11 @@ class AlignBase(Section):
     """Names of the modules that get adapters; other architectures call them k_proj, v_proj."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of forward and backward; the trained weights are float32."""
+    floor: float = Field(default=0.97, gt=0, le=1)
+    """Semantic floor: share of origin's Similarity@5 that the saved model is to keep. It decides how much of the
+    trained adapters goes in, unless λ is a number: that is the user's word."""
     probe: int = Field(default=768, ge=6)
-    """Training items on which Similarity@5 and T@5 are watched."""
+    """Training items on which Similarity@5 and T@5 are watched, and the floor is held."""
     probe_steps: int = Field(default=15, ge=1)
     """Steps between two looks at the probe; λ = auto moves at each."""
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
@@ -73,8 +76,6 @@ class GdpoConfig(AlignBase):
     """β of Eq 6."""
     lambda_: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(default="auto", alias="lambda")
     """λ of Eq 8, or `auto`: a dual variable that holds the semantic floor."""
-    floor: float = Field(default=0.97, gt=0, le=1)
-    """Semantic floor of λ = auto: share of origin's Similarity@5 to keep."""
     similarity: Literal["infonce", "anchor", "literal"] = "anchor"
     """Form of the regulariser (Eq 7); `anchor` holds a floor, `infonce` is satisfied far below it."""
     temperature: float = Field(default=0.05, gt=0)
@@ -91,7 +92,7 @@ class GdpoConfig(AlignBase):
 class DistilConfig(AlignBase):
     """Distillation: the encoder learns to embed as whitened text fusion does (section `fusion`), in one forward pass.
 
-    It needs no labels, no coordinates and no reward; the floor is that of the fusion, its teacher.
+    It needs no labels, no coordinates and no reward.
     """
 
     objective: Literal["distil"] = "distil"

@@ -12,13 +12,16 @@ import torch
 from safetensors.torch import load as load_tensors
 
 from lgsid_ray.align import stage
+from lgsid_ray.align.floor import MOST
 from lgsid_ray.align.lists import held_out, read_lists
 from lgsid_ray.align.ranking import ranking_metrics
 from lgsid_ray.align.reward import RewardModel, read_reward
-from lgsid_ray.artifacts import Lists, Negatives
+from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives
 from lgsid_ray.artifacts.embeddings import column, vectors
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.align import DistilConfig, GdpoConfig, RewardConfig
+from lgsid_ray.encoder.model import TextEncoder
+from lgsid_ray.encoder.prompts import full_prompts
 from lgsid_ray.errors import ConfigError, GateError, InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
 
@@ -183,8 +186,8 @@ def test_every_field_of_distillation_counts(inputs: Inputs, configure: Configure
         "lora_targets": '["query"]',
         "dtype": "bfloat16",
     }
-    # The probe is only looked at.
-    assert set(changed) | {"objective", "trainer", "probe", "probe_steps"} == set(DistilConfig.model_fields)
+    # The probe is only looked at, and the floor is that of the share (tested below).
+    assert set(changed) | {"objective", "trainer", "floor", "probe", "probe_steps"} == set(DistilConfig.model_fields)
     plain = adapter(align(configure(*base), inputs, tmp_path / "plain"))
     assert not differ(plain, adapter(align(configure(*base), inputs, tmp_path / "again")))
     for field, value in changed.items():
@@ -201,7 +204,7 @@ def test_distillation_nears_its_teacher_and_learns_from_training_items_alone(
     history = out.read_json("history.json")
     cosines = [row["cosine"] for row in history]
     assert 1 - np.mean(cosines[-5:]) < 0.5 * (1 - cosines[0])
-    assert facts.keys() == {"steps", "probe_similarity_ratio", "probe_district"}
+    assert facts.keys() == {"steps", "share", "probe_similarity_ratio", "probe_district"}
 
     def turn(table: pa.Table) -> pa.Table:
         held = table.column("item_index").to_numpy() % 8 == 0
@@ -211,6 +214,32 @@ def test_distillation_nears_its_teacher_and_learns_from_training_items_alone(
 
     turned = altered(inputs, "fuse", "embeddings", turn, tmp_path)
     assert not differ(adapter(out), adapter(align(config, turned, tmp_path / "turned")))
+
+
+def test_the_saved_model_keeps_the_floor(inputs: Inputs, configure: Configure, tmp_path: Path) -> None:
+    settings = ("align.objective=distil", "align.steps=40", "align.learning_rate=0.02", "align.probe=48")
+    free = stage.align(configure(*settings, "align.floor=0.1"), inputs, StageDir(f"{tmp_path}/free").make())
+    assert free["share"] == MOST
+    lost = 1 - free["probe_similarity_ratio"]
+    config = configure(*settings, f"align.floor={1 - lost / 4}")
+    out = StageDir(f"{tmp_path}/held").make()
+    facts = stage.align(config, inputs, out)
+    assert facts["share"] < 0.8 * MOST
+    assert 1 - facts["probe_similarity_ratio"] == pytest.approx(lost / 4, rel=0.3)
+    items = Items(inputs["catalogue"])
+    training = items.training()
+    reference = Embeddings(inputs["embed"]).of(training)
+    prompts = full_prompts(items.rows(training), config.encoder.prompt)
+    saved = TextEncoder.load(out.path("model")).encode(prompts)
+    similarities = [probe_similarity(space, reference) for space in (saved, reference)]
+    assert similarities[0] / similarities[1] == pytest.approx(facts["probe_similarity_ratio"], abs=1e-4)
+
+
+def probe_similarity(space: np.ndarray, reference: np.ndarray) -> float:
+    scores = space @ space.T
+    np.fill_diagonal(scores, -np.inf)
+    nearest = np.argsort(-scores, axis=1)[:, :5]
+    return float(np.mean([reference[row] @ reference[near].T for row, near in enumerate(nearest)]))
 
 
 def test_alignment_starts_at_the_stored_reference(trained_reward: Inputs, configure: Configure, tmp_path: Path) -> None:
@@ -244,8 +273,9 @@ def test_alignment_raises_the_margin_and_lambda_holds_the_embeddings(
         assert facts["steps"] == 12
         assert facts["lambda"] == weight
         assert facts["margin"] == history[-1]["margin"]
-        assert facts["probe_similarity_ratio"] == history[-1]["similarity"] / history[0]["similarity"]
-        assert [row["step"] for row in history if "district" in row] == [1, 3, 5, 7, 9, 11, 12]
+        assert facts["probe_similarity_ratio"] == history[-1]["kept"]
+        assert facts["share"] == 1.0
+        assert [row["step"] for row in history if "district" in row] == [1, 3, 5, 7, 9, 11]
         for row in history:
             assert row["loss"] == pytest.approx(row["align_loss"] + row["lambda"] * row["similarity_loss"])
         ends.append(history[-1])

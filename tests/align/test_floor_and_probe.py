@@ -1,16 +1,22 @@
 """λ as a dual variable, the probe, the order of the triples, the ranking metrics and their gate."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from scipy.stats import kendalltau
 from sklearn.metrics import ndcg_score
 
-from lgsid_ray.align.floor import FloorController
-from lgsid_ray.align.probe import draw_probe, probe_metrics
+from lgsid_ray.align.floor import CLOSE, LOOKS, MOST, FloorController, share_at
+from lgsid_ray.align.probe import draw_probe, nearest, probe_metrics
 from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
 from lgsid_ray.align.triples import batch_rows
+from lgsid_ray.artifacts import Embeddings
+from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.errors import GateError
+from lgsid_ray.execution.storage import StageDir
 
 
 def test_lambda_rises_while_the_floor_is_broken_and_falls_with_slack() -> None:
@@ -109,3 +115,42 @@ def test_the_gate() -> None:
         require_better_than_chance(noise, allow=False)
     require_better_than_chance(noise, allow=True)
     require_better_than_chance(ranking_metrics(labels + rng.standard_normal((100, 8)), labels), allow=False)
+
+
+@pytest.mark.parametrize("power", [1.5, 2.0, 2.5])
+@pytest.mark.parametrize("lost", [0.01, 0.03, 0.08, 0.3])
+@pytest.mark.parametrize("floor", [0.95, 0.97, 0.99])
+def test_the_share_holds_the_floor_within_few_looks(power: float, lost: float, floor: float) -> None:
+    looks = list[float]()
+
+    def kept(share: float) -> float:
+        looks.append(share)
+        return 1 - lost * share**power
+
+    share, left = share_at(floor, kept)
+    assert left == 1 - lost * share**power
+    assert len(looks) <= LOOKS
+    assert max(looks) <= MOST
+    reachable = max(floor, 1 - lost * MOST**power)
+    assert left == pytest.approx(reachable, abs=max(CLOSE, 0.002))
+
+
+def test_a_model_that_costs_nothing_is_believed_to_the_bound() -> None:
+    tried = list[float]()
+    share_at(0.97, lambda share: tried.append(share) or 1.0)  # type: ignore[func-returns-value]
+    assert tried == [1.0, MOST]
+
+
+def test_the_nearest_are_those_of_the_whole_table(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((90, 6)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    table = pa.table({"item_index": np.arange(90), "item_id": [f"i{i}" for i in range(90)], "embedding": column(rows)})
+    embeddings = Embeddings(StageDir(str(tmp_path)))
+    for part, (start, count) in enumerate([(0, 3), (3, 50), (53, 37)]):
+        embeddings.write(table.slice(start, count), f"part-{part:05d}.parquet")
+    probe, among = np.arange(0, 90, 4), np.flatnonzero(np.arange(90) % 3 > 0)
+    for asked, found in zip(probe, nearest(embeddings, probe, among), strict=True):
+        others = among[among != asked]
+        assert found.tolist() == others[np.argsort(-(rows[others] @ rows[asked]))][:5].tolist()
+    assert nearest(embeddings, probe, probe[:3]).shape == (len(probe), 2)  # of three, one may be itself

@@ -142,3 +142,22 @@ def test_weights_are_saved_as_safetensors_and_nothing_as_pickle(tmp_path: Path) 
     for name, value in saved.items():
         mine = f"network.{name.removesuffix('.weight')}.default.weight"
         assert np.array_equal(value.numpy(), weights[mine].numpy()), name
+
+
+def test_a_share_of_the_adapters_is_saved_as_it_was_looked_at(tiny_model: str, tmp_path: Path) -> None:
+    encoder, align = EncoderConfig(model=tiny_model), GdpoConfig(lora_dropout=0)
+    policy = Policy(encoder, align)
+    reference = policy.embed(PROMPTS)
+    weights = trained_weights(policy)
+    policy.load_state_dict(weights, strict=False)
+    whole = policy.embed(PROMPTS)
+    policy.scale(0.4)
+    some = policy.embed(PROMPTS)
+    save_policy(encoder, align, weights, StageDir(str(tmp_path)), 0.4)
+    saved = torch.from_numpy(TextEncoder(encoder, f"{tmp_path}/model").encode(PROMPTS))
+    assert torch.allclose(saved, some, atol=1e-5)
+    policy.scale(1.0)
+    assert torch.allclose(policy.embed(PROMPTS), whole)
+    policy.scale(0.0)
+    assert torch.allclose(policy.embed(PROMPTS), reference, atol=1e-6)
+    assert not torch.allclose(some, whole, atol=1e-3)
