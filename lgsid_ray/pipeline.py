@@ -53,13 +53,9 @@ def _located(config: RunConfig) -> bool:
     return bool(config.encoder.prompt.location)
 
 
-def _fused(config: RunConfig) -> bool:
-    return config.tokenizer.embeddings == "fused"
-
-
 def _taught(config: RunConfig) -> bool:
     """Whether fused embeddings are made: to rest SIDs on, or to learn from."""
-    return _fused(config) or config.distilled
+    return config.space == "fused" or config.distilled
 
 
 def _preferring(config: RunConfig) -> bool:
@@ -83,8 +79,8 @@ def _judged(config: RunConfig) -> dict[str, str]:
 
 
 def _vectors(config: RunConfig) -> dict[str, str]:
-    fused = "fuse" if _fused(config) else "embed"
-    return {"catalogue": "catalogue", "vectors": "embed_aligned" if _aligned(config) else fused}
+    stage = {"aligned": "embed_aligned", "fused": "fuse", "origin": "embed"}[config.space]
+    return {"catalogue": "catalogue", "vectors": stage}
 
 
 def _fitted_anew(config: RunConfig) -> dict[str, str]:

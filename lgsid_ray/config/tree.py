@@ -56,6 +56,13 @@ class RunConfig(Section):
         return self.tokenizer.embeddings == "aligned" or (self.tokenizer.embeddings == "auto" and trainable)
 
     @property
+    def space(self) -> Literal["aligned", "fused", "origin"]:
+        """The embeddings that SIDs rest on."""
+        if self.aligned:
+            return "aligned"
+        return "fused" if self.tokenizer.embeddings == "fused" else "origin"
+
+    @property
     def distilled(self) -> bool:
         """Whether it is aligned by distilling text fusion, and not by preferences."""
         return self.aligned and self.align.objective == "distil"

@@ -120,7 +120,7 @@ def read_measures(run: Run, until: str | Sequence[str], measures: Mapping[str, s
         folder = run.directory(stage.name)
         if not stage.cell and folder.exists("metrics.json"):
             metrics[stage.family] = folder.read_json("metrics.json")
-    names = {"tokenizer": run.config.tokenizer.label, "space": "aligned" if run.config.aligned else "origin"}
+    names = {"tokenizer": run.config.tokenizer.label, "space": run.config.space}
     return {column: measure(metrics, where.format(**names)) for column, where in measures.items()}
 
 
