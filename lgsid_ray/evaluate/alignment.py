@@ -12,6 +12,7 @@ from lgsid_ray.config.evaluate import EvaluateConfig
 from lgsid_ray.evaluate import frontiers
 from lgsid_ray.evaluate.clustering import agreement
 from lgsid_ray.evaluate.gap import compare
+from lgsid_ray.evaluate.kilometres import distance_orders, retrieved_km
 from lgsid_ray.evaluate.retrieval import judge, mean, search
 from lgsid_ray.evaluate.space import Queries, Space
 
@@ -20,19 +21,25 @@ FRONTIER_K = 5
 
 
 def retrieval_tables(space: Space, queries: Queries, ks: list[int]) -> list[dict[str, Any]]:
-    """One row per space, group and K with the mean of every measure; None where K exceeds the other items."""
+    """One row per space, group and K: the mean of every measure, and `km`, the median distance of what is found.
+
+    None where K exceeds the other items.
+    """
     possible = [k for k in ks if k < len(space)]
     rows: list[dict[str, Any]] = []
     for name, vectors in spaces(space).items():
         values: list[dict[str, Float64]] = []
+        km: Float64 | None = None
         if possible:
             found = search(vectors, queries.items, max(possible))
             values = judge(space, queries.items, found, possible)
+            km = retrieved_km(space, queries.items, found)
         by_k = dict(zip(possible, values, strict=True))
         for group, members in queries.groups.items():
             for k in ks:
                 row: dict[str, Any] = {"space": name, "group": group, "k": k, "queries": int(members.sum())}
                 row |= _means(by_k.get(k, {}), members)
+                row["km"] = None if km is None or k not in by_k else float(np.median(km[members, :k]))
                 if k not in by_k:
                     row["reason"] = f"the catalogue has only {len(space) - 1} other items"
                 elif unknown := [level for level in LEVELS if row[level] is None]:
@@ -95,6 +102,12 @@ def clusterings(space: Space, config: EvaluateConfig, seed: int) -> list[dict[st
         found = agreement(vectors, space.labels, config.clusters, config.cluster_items, seed)
         rows += [{"space": name} | row for row in found]
     return rows
+
+
+def orders(space: Space, queries: Queries, seed: int) -> list[dict[str, Any]]:
+    """Of every space, whether what is nearer is more alike (see `kilometres.distance_orders`)."""
+    asked = queries.items[queries.groups["all"]]
+    return [{"space": name} | distance_orders(space, vectors, asked, seed) for name, vectors in spaces(space).items()]
 
 
 def spaces(space: Space) -> dict[str, Float32]:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from lgsid_ray.artifacts import Frontier, Sids
 from lgsid_ray.config import RunConfig
-from lgsid_ray.evaluate.alignment import clusterings, frontier_rows, gaps, retrieval_tables, spaces
+from lgsid_ray.evaluate.alignment import clusterings, frontier_rows, gaps, orders, retrieval_tables, spaces
 from lgsid_ray.evaluate.sid_geography import sid_geography
 from lgsid_ray.evaluate.sid_neighbours import sid_neighbours
 from lgsid_ray.evaluate.space import draw_queries, read_space
@@ -34,6 +34,7 @@ def evaluate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         "groups": {name: int(members.sum()) for name, members in queries.groups.items()},
         "retrieval": retrieval_tables(space, queries, section.ks),
         "frontier": gaps(space, rows, list(queries.groups), section.floor),
+        "distance_order": orders(space, queries, seed),
         "clustering": clusterings(space, section, seed),
         "sid_geography": sid_geography(tokens, space.labels, space.xyz),
         "sid_neighbours": sid_neighbours(tokens, spaces(space), queries.items[queries.groups["all"]]),

@@ -28,7 +28,7 @@ def tables(metrics: list[Metrics]) -> list[Table]:
     alone where there is one. A dash stands for what could not be measured; its reason stands in metrics.json.
     """
     made = [_gaps(metrics), *(_retrieval(metrics, group) for group in metrics[0]["groups"])]
-    made += [_clustering(metrics), _sid_geography(metrics), _codebook(metrics)]
+    made += [_orders(metrics), _clustering(metrics), _sid_geography(metrics), _codebook(metrics)]
     return [table for table in made if table.row_count]
 
 
@@ -81,11 +81,20 @@ def _point(run: Metrics, group: str, arm: str) -> dict[str, Any]:
 
 def _retrieval(metrics: list[Metrics], group: str) -> Table:
     title = f"Retrieval, queries: {group}{_seeds(metrics)}"
-    table = _table(title, ["K", "space"], [SHORT[name] for name in MEASURES])
+    table = _table(title, ["K", "space"], [*(SHORT[name] for name in MEASURES), "km"])
     rows = [row for row in metrics[0]["retrieval"] if row["group"] == group]
     for row in sorted(rows, key=lambda row: int(row["k"])):
         same = _matching(metrics, "retrieval", ("group", "k", "space"), row)
-        table.add_row(str(row["k"]), row["space"], *(spread([other[name] for other in same]) for name in MEASURES))
+        values = [spread([other[name] for other in same]) for name in MEASURES]
+        table.add_row(str(row["k"]), row["space"], *values, spread([other["km"] for other in same], 1))
+    return table
+
+
+def _orders(metrics: list[Metrics]) -> Table:
+    table = _table(f"Rank correlation of cosine and nearness{_seeds(metrics)}", ["space"], ["own city", "everywhere"])
+    for row in metrics[0]["distance_order"]:
+        same = _matching(metrics, "distance_order", ("space",), row)
+        table.add_row(row["space"], *(spread([other[name] for other in same]) for name in ("city", "everywhere")))
     return table
 
 

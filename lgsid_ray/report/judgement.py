@@ -93,11 +93,17 @@ def _retrieval_table(story: Story) -> Markup:
     found = sorted(story.metrics["retrieval"], key=lambda row: (order.index(row["group"]), row["k"]))
     measures = ("province", "city", "district", "similarity", "content_similarity")
     rows = [
-        [GROUPS.get(row["group"], row["group"]), row["space"], number(row["k"]), *(number(row[m]) for m in measures)]
+        [
+            GROUPS.get(row["group"], row["group"]),
+            row["space"],
+            number(row["k"]),
+            *(number(row[m]) for m in measures),
+            number(row["km"], 1),
+        ]
         for row in found
     ]
     strong = [place for place, row in enumerate(found) if row["space"] != "origin"]
-    head = ["queries", "space", "K", "P@K", "C@K", "T@K", "Similarity@K", "ContentSimilarity@K"]
+    head = ["queries", "space", "K", "P@K", "C@K", "T@K", "Similarity@K", "ContentSimilarity@K", "median km"]
     return table(head, rows, strong, text_columns=2)
 
 
