@@ -1,4 +1,4 @@
-"""What embeddings say of kilometres, beyond labels: how far the retrieved lie, and whether the nearer are more alike."""
+"""What embeddings say of kilometres, beyond labels: how far the retrieved lie, and whether nearer is more alike."""
 
 from typing import Any
 
@@ -47,6 +47,8 @@ def _order(space: Space, vectors: Float32, query: int, among: Int64) -> float:
     """Rank correlation of cosine and nearness to a query among other items; NaN where all are alike or at one place."""
     assert space.xyz is not None
     others = among[among != query]
+    if len(others) < 2:
+        return float("nan")
     if len(others) < 2:
         return float("nan")
     near = -np.linalg.norm(space.xyz[others] - space.xyz[query], axis=1)

@@ -25,7 +25,19 @@ def alignment_section(story: Story) -> Markup:
         caption(
             "The K nearest items by cosine, the item itself left out: share in the same province (P@K), city (C@K) and "
             "district (T@K). Similarity is measured in the frozen reference space; ContentSimilarity with prompts "
-            "that name no place."
+            "that name no place. Median km is that of all items found by all queries."
+        ),
+        tag("h3", "Order by distance"),
+        table(
+            ["space", "in the own city", "everywhere"],
+            [
+                [row["space"], number(row["city"], 3), number(row["everywhere"], 3)]
+                for row in story.metrics["distance_order"]
+            ],
+        ),
+        caption(
+            "Rank correlation of cosine and nearness, the mean over queries: among items of the query's city, and among "
+            "items from anywhere. 1 is the order of the map; what no label tells is the order inside a city."
         ),
         tag("h3", "Clusters against labels"),
         _cluster_table(story),
@@ -97,7 +109,7 @@ def _retrieval_table(story: Story) -> Markup:
             GROUPS.get(row["group"], row["group"]),
             row["space"],
             number(row["k"]),
-            *(number(row[m]) for m in measures),
+            *(number(row[name]) for name in measures),
             number(row["km"], 1),
         ]
         for row in found
