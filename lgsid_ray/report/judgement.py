@@ -36,8 +36,8 @@ def alignment_section(story: Story) -> Markup:
             ],
         ),
         caption(
-            "Rank correlation of cosine and nearness, the mean over queries: among items of the query's city, and among "
-            "items from anywhere. 1 is the order of the map; what no label tells is the order inside a city."
+            "Rank correlation of cosine and nearness, the mean over queries: among items of the query's city, and "
+            "among items from anywhere. 1 is the order of the map; what no label tells is the order inside a city."
         ),
         tag("h3", "Clusters against labels"),
         _cluster_table(story),
