@@ -42,25 +42,28 @@ class FloorController:
 
 MOST = 1.5
 """Adapters are not believed beyond this multiple of what they were trained to."""
-CLOSE, LOOKS = 5e-4, 4
+CLOSE, LOOKS = 1.5e-3, 3
 """A share of Similarity this near to the floor is at it; and how often one looks at most."""
 
 
 def share_at(floor: float, kept: Callable[[float], float]) -> tuple[float, float]:
     """(share, kept): how much of the adapters leaves `floor` of the Similarity, or as near to it as a few looks come.
 
-    What is lost grows about with the square of the share: that tells where to look next.
+    What is lost grows with a power of the share, about its square: two looks tell which.
 
     Args:
         kept: share of the adapters -> share of origin's Similarity@5, falling from 1 at 0.
     """
-    share, seen = 1.0, list[tuple[float, float]]()
+    share, power, seen = 1.0, 2.0, list[tuple[float, float]]()
     for _ in range(LOOKS):
-        seen.append((share, kept(share)))
-        lost = 1 - seen[-1][1]
-        further = share * math.sqrt((1 - floor) / lost) if lost > 0 else MOST
-        further = min(further, MOST)
-        if abs(seen[-1][1] - floor) < CLOSE or further == share:
+        seen.append((share, 1 - kept(share)))
+        lost = max(seen[-1][1], 1e-6)
+        if len(seen) > 1 and seen[0][0] != share:
+            found = math.log(lost / max(seen[-2][1], 1e-6)) / math.log(share / seen[-2][0])
+            power = min(max(found, 0.5), 4.0)
+        further = min(share * ((1 - floor) / lost) ** (1 / power), MOST)
+        if abs(1 - lost - floor) < CLOSE or further == share:
             break
         share = further
-    return min(seen, key=lambda one: abs(one[1] - floor))
+    best, lost = min(seen, key=lambda one: abs(1 - one[1] - floor))
+    return best, 1 - lost
