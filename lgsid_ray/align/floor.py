@@ -60,7 +60,7 @@ def share_at(floor: float, kept: Callable[[float], float]) -> tuple[float, float
         lost = max(seen[-1][1], 1e-6)
         if len(seen) > 1 and seen[0][0] != share:
             found = math.log(lost / max(seen[-2][1], 1e-6)) / math.log(share / seen[-2][0])
-            power = min(max(found, 0.5), 4.0)
+            power = min(max(found, 0.5), 8.0)
         further = min(share * ((1 - floor) / lost) ** (1 / power), MOST)
         if abs(1 - lost - floor) < CLOSE or further == share:
             break
