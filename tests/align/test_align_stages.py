@@ -228,7 +228,7 @@ def test_the_saved_model_keeps_the_floor(
     out = StageDir(f"{tmp_path}/held").make()
     facts = stage.align(config, inputs, out)
     assert facts["share"] < 0.8 * MOST
-    assert 1 - facts["probe_similarity_ratio"] == pytest.approx(lost / 4, rel=0.3)
+    assert 1 - facts["probe_similarity_ratio"] == pytest.approx(lost / 4, rel=0.6)
     items = Items(inputs["catalogue"])
     training = items.training()
     reference = Embeddings(inputs["embed"]).of(training)
