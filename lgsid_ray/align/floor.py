@@ -42,7 +42,7 @@ class FloorController:
 
 MOST = 1.5
 """Adapters are not believed beyond this multiple of what they were trained to."""
-CLOSE, LOOKS = 1.5e-3, 3
+CLOSE, LOOKS = 1.5e-3, 4
 """A share of Similarity this near to the floor is at it; and how often one looks at most."""
 
 
