@@ -26,6 +26,7 @@ from lgsid_ray.config.catalogue import CatalogueConfig, FileSource
 from lgsid_ray.errors import InputError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import SCRATCH, StageDir
+from lgsid_ray.execution.stream import rows_of
 
 TABLES = ("items", "interactions")
 BUCKET_ROWS = 60_000
@@ -144,8 +145,8 @@ def _scan_all(todo: list[Unit], config: CatalogueConfig, work: StageDir, count: 
         }
 
     jobs = [{"number": number} for number in range(len(todo))]
-    rows = ray.data.from_items(jobs, override_num_blocks=len(jobs)).map(run).iter_rows()
-    found = sorted(rows, key=lambda one: int(one["number"]))
+    done = rows_of(ray.data.from_items(jobs, override_num_blocks=len(jobs)).map(run))
+    found = sorted(done, key=lambda one: int(one["number"]))
     for one in found:  # Ray's rows all have the entries of any
         one |= {name: {key: times for key, times in one[name].items() if times} for name in ("notes", "id_forms")}
     files = [(todo[one["number"]].file, one) for one in found if one["table"] == "items"]

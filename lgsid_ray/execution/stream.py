@@ -1,5 +1,6 @@
 """Units of work, streamed by Ray Data through a pool of actors that hold what all units need."""
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,12 +19,33 @@ def stream(
     Args:
         actors: at most so many, each with a CPU, or with `gpus` GPUs.
     """
-    done = ray.data.from_items(list(units), override_num_blocks=len(units)).map_batches(
-        worker,
-        fn_constructor_args=arguments,
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(actors, len(units))),
-        num_cpus=0 if gpus else 1,
-        num_gpus=gpus,
+    yield from rows_of(
+        ray.data.from_items(list(units), override_num_blocks=len(units)).map_batches(
+            worker,
+            fn_constructor_args=arguments,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(actors, len(units))),
+            num_cpus=0 if gpus else 1,
+            num_gpus=gpus,
+        )
     )
-    yield from done.iter_rows()
+
+
+def rows_of(dataset: "ray.data.Dataset") -> Iterator[dict[str, Any]]:
+    """The rows of a pipeline, as they come. Whatever stops it, its actors give their CPUs back at once.
+
+    Ray keeps them for as long as anything refers to the pipeline, as the frames of its error's traceback do: whoever
+    looks at the error would keep the next stage waiting for these CPUs, without end.
+    """
+    found = dataset.iter_rows()
+    del dataset
+    try:
+        yield from found
+    except BaseException as error:
+        del found
+        told: BaseException | None = error
+        while told is not None:
+            told.__traceback__ = None
+            told = told.__cause__ or told.__context__
+        gc.collect()
+        raise

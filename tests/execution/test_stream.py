@@ -1,0 +1,64 @@
+"""Streams of units through actors: what they tell, and what is left of one that fails."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from lgsid_ray.execution.stream import rows_of, stream
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+Batch = dict[str, np.ndarray]
+UNITS = [{"number": number} for number in range(6)]
+
+
+def worker() -> Callable[..., Any]:
+    """A class of this function's, so that actors need not import this file."""
+
+    class Doubles:
+        def __init__(self, refused: int) -> None:
+            self._refused = refused
+
+        def __call__(self, batch: Batch) -> Batch:
+            if batch["number"][0] == self._refused:
+                raise ValueError("refused")
+            return {"double": 2 * batch["number"]}
+
+    return Doubles
+
+
+def free_cpus(least: float) -> float:
+    """CPUs that nobody holds; waits some time for `least` of them."""
+    until = time.monotonic() + 60
+    while (free := ray.available_resources().get("CPU", 0.0)) < least and time.monotonic() < until:
+        time.sleep(0.1)
+    return free
+
+
+def test_every_unit_is_told() -> None:
+    assert sorted(row["double"] for row in stream(worker(), (-1,), UNITS, 2)) == [0, 2, 4, 6, 8, 10]
+
+
+def test_one_that_fails_gives_its_cpus_back_though_its_error_is_kept() -> None:
+    with pytest.raises(Exception, match="refused") as kept:
+        list(stream(worker(), (3,), UNITS, 2))
+    assert free_cpus(2.0) == 2.0
+    assert "refused" in str(kept.value)
+
+
+def test_one_that_nobody_reads_to_its_end_gives_them_back_too() -> None:
+    some = stream(worker(), (-1,), UNITS, 2)
+    next(some)
+    some.close()  # type: ignore[attr-defined]
+    assert free_cpus(2.0) == 2.0
+
+
+def test_tasks_that_fail_are_told_with_their_reason() -> None:
+    def refuse(row: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError("refused")
+
+    with pytest.raises(Exception, match="refused"):
+        list(rows_of(ray.data.from_items(UNITS).map(refuse)))
