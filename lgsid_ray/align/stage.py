@@ -238,7 +238,11 @@ class _Bench:
     def _judged(self, embedded: torch.Tensor, rows: Int64) -> dict[str, float]:
         """Similarity@5 and T@5 of the probe, which stands first among `rows`."""
         districts = torch.from_numpy(self.corpus.districts[rows])
-        return probe_metrics(embedded, self.corpus.reference[rows], districts, len(self._probe))
+        found = probe_metrics(embedded, self.corpus.reference[rows], districts, len(self._probe))
+        # Rank 0's word: ranks that differed in a last digit could differ in whether they look again, and wait for ever.
+        told = torch.tensor(list(found.values()), dtype=torch.float64, device=self.engine.device)
+        torch.distributed.all_reduce(told if self.rank == 0 else told.zero_())
+        return dict(zip(found, told.tolist(), strict=True))
 
     def train(self, step: Step, schedule: Schedule, extra: Stateful | None = None) -> None:
         """Take all steps, and one more, at a learning rate of zero, that looks at what they came to."""
