@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from lgsid_ray.align.policy import Policy, save_policy
 from lgsid_ray.artifacts import Items
-from lgsid_ray.config.align import AlignConfig
+from lgsid_ray.config.align import GdpoConfig
 from lgsid_ray.config.encoder import EncoderConfig, PromptConfig
 from lgsid_ray.encoder.local import local_copy
 from lgsid_ray.encoder.model import (
@@ -441,8 +441,8 @@ def test_an_encoder_of_a_pair_is_aligned_and_saved_as_it_came(tmp_path: Path) ->
     source, out = save_t5(tmp_path / "t5"), StageDir(str(tmp_path / "out"))
     encoder = EncoderConfig(model=source, max_tokens=64)
     with pytest.raises(ConfigError, match=r"'key': .* has no modules of that name; its linear ones are k, o, q, v, wi"):
-        Policy(encoder, AlignConfig())
-    align = AlignConfig(lora_targets=["q", "v"], lora_rank=2)
+        Policy(encoder, GdpoConfig())
+    align = GdpoConfig(lora_targets=["q", "v"], lora_rank=2)
     policy = Policy(encoder, align)
     weights = {name: p + 0.1 for name, p in policy.named_parameters() if p.requires_grad}
     save_policy(encoder, align, weights, out)
