@@ -58,11 +58,13 @@ def share_at(floor: float, kept: Callable[[float], float]) -> tuple[float, float
     for _ in range(LOOKS):
         seen.append((share, 1 - kept(share)))
         lost = max(seen[-1][1], 1e-6)
-        if len(seen) > 1 and seen[0][0] != share:
-            found = math.log(lost / max(seen[-2][1], 1e-6)) / math.log(share / seen[-2][0])
-            power = min(max(found, 0.5), 8.0)
+        if abs(1 - lost - floor) < CLOSE:
+            break
+        if len(seen) > 1:
+            (before, less), _ = seen[-2:]
+            power = min(max(math.log(lost / max(less, 1e-6)) / math.log(share / before), 0.5), 8.0)
         further = min(share * ((1 - floor) / lost) ** (1 / power), MOST)
-        if abs(1 - lost - floor) < CLOSE or further == share:
+        if further == share:
             break
         share = further
     best, lost = min(seen, key=lambda one: abs(1 - one[1] - floor))

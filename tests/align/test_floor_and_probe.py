@@ -135,6 +135,10 @@ def test_the_share_holds_the_floor_within_few_looks(power: float, lost: float, f
     assert left == pytest.approx(reachable, abs=max(CLOSE, 0.002))
 
 
+def test_a_floor_of_all_meaning_leaves_nothing_of_the_adapters() -> None:
+    assert share_at(1.0, lambda share: 1 - 0.1 * share**2) == (0.0, 1.0)
+
+
 def test_a_model_that_costs_nothing_is_believed_to_the_bound() -> None:
     tried = list[float]()
     share_at(0.97, lambda share: tried.append(share) or 1.0)  # type: ignore[func-returns-value]
