@@ -67,15 +67,19 @@ def _lessons(config: RunConfig) -> dict[str, str]:
     return _same("catalogue", "embed", *(["fuse"] if config.distilled else ["reward", "prefer"]))
 
 
+def _spaces(config: RunConfig) -> dict[str, str]:
+    """The catalogue, and all that embeds it whole."""
+    beside = {"fuse": _taught(config), "embed_aligned": _aligned(config)}
+    return _same("catalogue", "embed", *(stage for stage, there in beside.items() if there))
+
+
+def _compared(config: RunConfig) -> dict[str, str]:
+    beside = {"embed_content": config.evaluate.content, "embed_location": _located(config)}
+    return _spaces(config) | _same(*(stage for stage, there in beside.items() if there))
+
+
 def _judged(config: RunConfig) -> dict[str, str]:
-    beside = {
-        "embed_content": config.evaluate.content,
-        "embed_location": _located(config),
-        "embed_aligned": _aligned(config),
-        "fuse": _taught(config),
-    }
-    found = [stage for stage, there in beside.items() if there]
-    return _same("catalogue", "embed", *found) | {"tokenise": tokenizer_stage(config)}
+    return _spaces(config) | {"tokenise": tokenizer_stage(config)}
 
 
 def _vectors(config: RunConfig) -> dict[str, str]:
@@ -165,12 +169,14 @@ ENTRIES: tuple[Entry, ...] = (
                 summary="train the embedding model: G-DPO (Eq 6-8), or distillation"), when=_aligned, inputs=_lessons),
     Entry(Stage("embed_aligned", "encoder.stage:embed_aligned", ("encoder",), _same("catalogue", "align"), seeded=False,
                 summary="aligned embeddings"), when=_aligned),
+    Entry(Stage("frontier", "evaluate.stage:frontier", ("evaluate",),
+                summary="how much of geography embeddings hold, at what cost to meaning"), inputs=_compared),
     Entry(Stage("tokenise", "tokenizer.stage:tokenise", ("tokenizer",), check="tokenizer.stage:require_items",
                 summary="semantic IDs (Eq 9-16)"), inputs=_vectors),
     Entry(Stage("stability", "tokenizer.stability:stability", ("tokenizer",), check="tokenizer.stage:require_items",
                 summary="how many items another fit would give another SID"), inputs=_fitted_anew, asked=True),
     Entry(Stage("evaluate", "evaluate.stage:evaluate", ("evaluate",),
-                summary="metrics and frontiers"), inputs=_judged),
+                summary="what the prefixes of SIDs have in common"), inputs=_judged),
     Entry(Stage("count", "recommend.counts.stage:count", ("rank", "generate"),
                 summary="what counting rules make of SIDs, before anything is trained"), inputs=_tokenised),
     Entry(Stage("rank", "recommend.rankers.stage:rank", ("rank",), _same("catalogue"),
@@ -268,19 +274,21 @@ def standing(run: "Run", until: str | Sequence[str] | None = None) -> "list[tupl
 
 
 def _settle(run: "Run", facts: Mapping[str, object]) -> None:
-    """Fit the configuration to a catalogue without coordinates: nothing can be aligned there.
+    """Fit the configuration to a catalogue without coordinates: there is no geography to put in.
 
     Raises:
         ConfigError: the configuration asks for alignment in so many words.
     """
-    if facts["located"] or not run.config.aligned:
+    if facts["located"]:
         return
-    if run.config.tokenizer.embeddings == "aligned":
+    if run.config.aligned:
+        asked = "align.enabled" if run.config.align.enabled else "tokenizer.embeddings=aligned"
         raise ConfigError(
-            "tokenizer.embeddings=aligned: the catalogue has no coordinates, so nothing can be aligned; map lat and "
-            "lon, or set tokenizer.embeddings=auto"
+            f"{asked}: the catalogue has no coordinates, so nothing can be aligned; map lat and lon, or leave it out"
         )
-    run.log("the catalogue has no coordinates: nothing is aligned, SIDs are made from the reference embeddings")
+    if run.config.tokenizer.embeddings != "auto" or run.config.space == "origin":
+        return
+    run.log("the catalogue has no coordinates: SIDs are made from the reference embeddings")
     tokenizer = run.config.tokenizer.model_copy(update={"embeddings": "origin"})
     run.reconfigure(run.config.model_copy(update={"tokenizer": tokenizer}), kept="catalogue")
 

@@ -62,6 +62,23 @@ def test_without_alignment_nothing_of_it_is_planned() -> None:
 
 
 @pytest.mark.parametrize(
+    ("overrides", "there", "absent"),
+    [
+        ([], {"fuse"}, {"align", "reward"}),
+        (["align.enabled=true"], {"fuse", "align", "embed_aligned"}, {"embed_lists", "reward", "prefer"}),
+        (["align.enabled=true", "align.objective=gdpo"], {"fuse", "reward", "prefer", "align"}, set()),
+        (["tokenizer.embeddings=aligned", "align.objective=gdpo"], {"reward", "align"}, {"fuse"}),
+    ],
+)
+def test_alignment_brings_what_its_objective_needs(overrides: list[str], there: set[str], absent: set[str]) -> None:
+    found = set(names(*overrides))
+    assert there <= found
+    assert not absent & found
+    frontier = next(stage for stage in plan(load(None, overrides)) if stage.name == "frontier")
+    assert ("embed_aligned" in frontier.inputs) == ("align" in there)
+
+
+@pytest.mark.parametrize(
     ("change", "reached"),
     [
         ("rank.seeds=4", {"rank", "report"}),
@@ -70,7 +87,7 @@ def test_without_alignment_nothing_of_it_is_planned() -> None:
             "tokenizer.min_usage=0",
             {"tokenise", "evaluate", "count", "rank/din/hgit", "rank", "generate", "report"},
         ),
-        ("evaluate.queries=9", {"evaluate", "report"}),
+        ("evaluate.queries=9", {"frontier", "evaluate", "report"}),
         ("ray.cpus=1", set()),
         ("tokenizer.kmeans.actors=1", set()),
     ],
@@ -107,14 +124,15 @@ def test_a_catalogue_without_coordinates_is_not_aligned(tmp_path: Path) -> None:
     lines: list[str] = []
     run = Run(str(tmp_path), load(None), log=lines.append)
     pipeline._settle(run, {"located": False})
-    assert not run.config.aligned
-    assert "nothing is aligned" in lines[0]
+    assert run.config.space == "origin"
+    assert "the catalogue has no coordinates" in lines[0]
     again: Any = Run(str(tmp_path), load(None), log=lines.append)
     pipeline._settle(again, {"located": True})
-    assert again.config.aligned
-    asked = Run(str(tmp_path), load(None, ["tokenizer.embeddings=aligned"]))
-    with pytest.raises(ConfigError, match="the catalogue has no coordinates"):
-        pipeline._settle(asked, {"located": False})
+    assert again.config.space == "fused"
+    for text in ("tokenizer.embeddings=aligned", "align.enabled=true"):
+        asked = Run(str(tmp_path), load(None, [text]))
+        with pytest.raises(ConfigError, match="the catalogue has no coordinates"):
+            pipeline._settle(asked, {"located": False})
 
 
 def test_what_was_asked_before_the_catalogue_stood_is_asked_anew(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ MEASURES = ("similarity", "content_similarity", *LEVELS)
 
 
 ARMS = {
+    "content_fusion": "content fusion",
     "whitened_fusion": "whitened text fusion",
     "text_fusion": "text fusion",
     "label_fusion": "label fusion",
@@ -20,11 +21,12 @@ ARMS = {
     "log_distance": "log distance",
     "aligned": "aligned",
     "levels": "levels oracle",
+    "content_oracle": "content oracle",
     "oracle": "oracle",
 }
 """What they are called, in the order of tables; see evaluate/frontiers.py for what they are."""
 
-UNTRAINED = ("whitened_fusion", "text_fusion", "late_fusion", "distance_kernel", "log_distance")
+UNTRAINED = ("content_fusion", "whitened_fusion", "text_fusion", "late_fusion", "distance_kernel", "log_distance")
 """Those that neither train nor read a label: what alignment has to beat."""
 
 
@@ -34,8 +36,8 @@ class Frontier(Table):
     name: ClassVar = "frontier.parquet"
     schema: ClassVar = pa.schema(
         [
-            ("arm", pa.string()),  # of ARMS; each begins at origin
-            ("group", pa.string()),  # all | train | held_place | held_random
+            ("arm", pa.string()),  # of ARMS; each but the content oracle begins at origin
+            ("group", pa.string()),  # all | train | held_city | held_place | held_random
             ("knob", pa.float64()),  # γ, w or α
             *((name, pa.float64()) for name in MEASURES),
         ]

@@ -33,7 +33,7 @@ class Items(Table):
             ("province_filled", pa.bool_()),  # True: from the gazetteer, not from the catalogue
             ("city_filled", pa.bool_()),
             ("district_filled", pa.bool_()),
-            ("split", pa.string()),  # train | held_place | held_random
+            ("split", pa.string()),  # train | held_city | held_place | held_random
         ]
     )
 

@@ -72,7 +72,7 @@ class Choice:
     """None: not chosen by district."""
     threshold: np.uint64 | None
     """Largest draw that enters; None: not chosen by item."""
-    held: frozenset[str]
+    held: settle.Held
     held_random: float
     """Share of the items outside `held`."""
 

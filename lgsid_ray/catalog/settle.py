@@ -1,5 +1,7 @@
 """What happens to items and log rows once they are sorted into buckets: pure functions on one bucket's table."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -84,14 +86,22 @@ def _km_to_town(lat: Float64, lon: Float64) -> Float64:
     return np.asarray(haversine_km(lat, lon, places.lat[nearest], places.lon[nearest]))
 
 
-def within(items: pa.Table, districts: frozenset[str]) -> Bool:
-    """(n,) which rows lie in one of `districts` (label paths); what has no district lies in none."""
-    named = pa.array(sorted(districts), pa.string())
-    return np.asarray(pc.is_in(label_paths(items), value_set=named).to_numpy(zero_copy_only=False), dtype=bool)
+@dataclass(frozen=True)
+class Held:
+    """Which places are held out, as label paths: whole cities, and single districts of the others."""
+
+    cities: frozenset[str]
+    districts: frozenset[str]
 
 
-def choose_districts(counts: dict[str, int], wanted: float, seed: int, stream: str) -> frozenset[str]:
-    """Whole districts in a seeded order until they hold about `wanted` items, never one more than brings it nearer."""
+def within(items: pa.Table, places: frozenset[str], depth: int = len(LEVELS)) -> Bool:
+    """(n,) which rows lie in one of `places` (label paths of `depth` levels); what has no such label lies in none."""
+    named = pa.array(sorted(places), pa.string())
+    return np.asarray(pc.is_in(label_paths(items, depth), value_set=named).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def choose_places(counts: dict[str, int], wanted: float, seed: int, stream: str) -> frozenset[str]:
+    """Whole places in a seeded order until they hold about `wanted` items, never one more than brings it nearer."""
     names = sorted(counts)
     order = np.argsort(random_bits(seed, stream, hashes(pa.array(names, pa.string()))), kind="stable")
     chosen, total = set(), 0
@@ -103,10 +113,11 @@ def choose_districts(counts: dict[str, int], wanted: float, seed: int, stream: s
     return frozenset(chosen)
 
 
-def item_splits(items: pa.Table, held: frozenset[str], random_share: float, seed: int) -> list[str]:
-    """train | held_place | held_random for every item; `random_share` is that of the items outside `held`."""
+def item_splits(items: pa.Table, held: Held, random_share: float, seed: int) -> list[str]:
+    """Every item's `Items` split; `random_share` is that of the items outside `held`."""
     drawn = unit(random_bits(seed, "held_random", hashes(items.column("item_id")))) < random_share
-    return np.where(within(items, held), "held_place", np.where(drawn, "held_random", "train")).tolist()
+    reasons = [within(items, held.cities, depth=2), within(items, held.districts), drawn]
+    return np.select(reasons, ["held_city", "held_place", "held_random"], "train").tolist()
 
 
 def log_splits(log: pd.DataFrame, split: SplitConfig, limits: tuple[float, float] | None, seed: int) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import ray
 from fsspec.core import url_to_fs
 
 from lgsid_ray.artifacts import Interactions, Items
-from lgsid_ray.artifacts.labels import LEVELS
+from lgsid_ray.artifacts.labels import LEVELS, SEPARATOR
 from lgsid_ray.catalog import buckets, rejects, settle
 from lgsid_ray.catalog.buckets import Choice, Settled, Site
 from lgsid_ray.catalog.scan import Unit, bucketed, scan, units
@@ -85,7 +85,7 @@ def catalogue(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         "timed": limits is not None,
         "notes": _added([one["notes"] for one in scanned]),
     }
-    if settings.split.held_place and not any(one.places for one in settled):
+    if settings.split.held_place + settings.split.held_city and not any(one.places for one in settled):
         facts["held_place_left_out"] = "no item has a province, city and district"
     out.write_json("counts.json", facts)
     if any(unit.table == "interactions" for unit in todo) and not facts["interactions_accepted"]:
@@ -178,11 +178,28 @@ def _choose(settled: Sequence[Settled], site: Site, read: int) -> Choice:
             draws = np.concatenate([one.draws for one in settled if one.draws is not None])
             threshold = np.partition(draws, wanted - 1)[wanted - 1]
     rejects.refuse_unfit(read, sum(one.sparse for one in settled), total, site.work, config)
-    held = settle.choose_districts(places, split.held_place * total, config.seed, "held_place")
-    if sum(places[place] for place in held) == total:
-        held = frozenset()  # nothing would be left to learn from
-    outside = 1 - sum(places[place] for place in held) / total
-    return Choice(districts, threshold, held, split.held_random / outside)
+    held, share = _held(places, total, config)
+    return Choice(districts, threshold, held, split.held_random / (1 - share))
+
+
+def _held(places: dict[str, int], total: int, config: CatalogueConfig) -> tuple[settle.Held, float]:
+    """Cities first, then districts of the others, and their share; none where nothing would be left to learn from."""
+    split = config.split
+    cities = Counter[str]()
+    for place, size in places.items():
+        cities[_city(place)] += size
+    whole = settle.choose_places(cities, split.held_city * total, config.seed, "held_city")
+    others = {place: size for place, size in places.items() if _city(place) not in whole}
+    single = settle.choose_places(others, split.held_place * total, config.seed, "held_place")
+    held = sum(cities[city] for city in whole) + sum(others[place] for place in single)
+    if held == total:
+        return settle.Held(frozenset(), frozenset()), 0.0
+    return settle.Held(whole, single), held / total
+
+
+def _city(place: str) -> str:
+    """The path of the city in which a district lies."""
+    return place.rpartition(SEPARATOR)[0]
 
 
 def _sampled_districts(places: dict[str, int], wanted: int, config: CatalogueConfig) -> frozenset[str]:
@@ -191,7 +208,7 @@ def _sampled_districts(places: dict[str, int], wanted: int, config: CatalogueCon
             "catalogue.source.sample_by=district: no item has a province, city and district; map them with "
             "`columns`, or set catalogue.source.sample_by=item"
         )
-    return settle.choose_districts(places, wanted, config.seed, "max_items")
+    return settle.choose_places(places, wanted, config.seed, "max_items")
 
 
 def _added(counts: Sequence[dict[str, int]]) -> dict[str, int]:

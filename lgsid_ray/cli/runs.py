@@ -1,5 +1,6 @@
 """Commands that run stages: `run`, `demo`, `evaluate`, and one for each other stage of the pipeline's table."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,8 @@ from lgsid_ray.pipeline import STAGES, execute, standing, tokenizer_stage
 if TYPE_CHECKING:
     from lgsid_ray.execution.run import Run
 
+JUDGED = ("frontier", "evaluate")
+"""The stages whose metrics are printed."""
 PANEL = "Stages: each runs what it needs first"
 
 
@@ -27,7 +30,7 @@ def register(app: typer.Typer) -> None:
             app.command(stage.replace("_", "-"), rich_help_panel=PANEL)(_stage_command(stage, summary))
 
 
-def run_until(config: RunConfig, out: str, stage: str | None) -> "Run":
+def run_until(config: RunConfig, out: str, stage: str | Sequence[str] | None) -> "Run":
     """Run the plan up to `stage` (None: all of it) in `out`; Ray is started only when something is missing."""
     from lgsid_ray.execution.run import Run
 
@@ -68,9 +71,11 @@ def demo_command(
 ) -> None:
     """The whole path on a synthetic city world: no data needed, about ten minutes on two cores.
 
+    It aligns the encoder too (align.enabled=true), to show beside what needs no training what that is worth.
+
     Example: lgsid demo --out runs/demo --set seed=1
     """
-    _finish(run_until(configure(None, overrides, ray_address), out, None))
+    _finish(run_until(configure(None, ["align.enabled=true", *(overrides or [])], ray_address), out, None))
 
 
 @reported
@@ -87,7 +92,7 @@ def evaluate_command(
     Example: lgsid evaluate --config configs/openbeta.yaml --out runs/openbeta --seeds 0,1,2
     """
     if not seeds:
-        _print_metrics([run_until(configure(config, overrides, ray_address), out, "evaluate")])
+        _print_metrics([run_until(configure(config, overrides, ray_address), out, JUDGED)])
         return
     try:
         chosen = [int(seed) for seed in seeds.split(",")]
@@ -96,7 +101,7 @@ def evaluate_command(
     from lgsid_ray.studies.runs import settings
 
     planned = settings(read_tree(config, all_of(overrides, ray_address)), {"run": {}}, chosen, "the configuration")
-    _print_metrics([run_until(setting.config, out, "evaluate") for setting in planned])
+    _print_metrics([run_until(setting.config, out, JUDGED) for setting in planned])
 
 
 def _stage_command(stage: str, summary: str) -> Any:
@@ -128,10 +133,17 @@ def _told(fact: Any) -> str:
     return "\n".join(f"{key}: {value}" for key, value in fact.items()) if isinstance(fact, dict) else str(fact)
 
 
+def _judged(run: "Run") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for stage in JUDGED:
+        found |= run.directory(stage).read_json("metrics.json")
+    return found
+
+
 def _print_metrics(runs: "list[Run]") -> None:
     from lgsid_ray.evaluate.table import tables
 
-    for table in tables([run.directory("evaluate").read_json("metrics.json") for run in runs]):
+    for table in tables([_judged(run) for run in runs]):
         console.print(table)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lgsid_ray.config.base import Section, resource
+from lgsid_ray.config.base import Section, resource, selection
 
 
 class TrainerConfig(Section):
@@ -38,6 +38,8 @@ class AlignBase(Section):
     """What every objective has: LoRA on the encoder, and how it is trained and watched."""
 
     objective: str
+    enabled: bool = selection(False)
+    """Align even where SIDs rest on other embeddings, to set it beside what needs no training."""
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -106,5 +108,10 @@ class DistilConfig(AlignBase):
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     lora_targets: list[str] = ["query", "key", "value", "dense"]
 
+
+PREFERENCE = frozenset(
+    (field.alias or name) for name, field in GdpoConfig.model_fields.items() if name not in DistilConfig.model_fields
+)
+"""The settings that G-DPO alone has."""
 
 AlignConfig = Annotated[GdpoConfig | DistilConfig, Field(discriminator="objective")]

@@ -125,8 +125,10 @@ class WorldSource(Section):
 class SplitConfig(Section):
     """Which items alignment never sees, and which events the recommenders are tested on."""
 
-    held_place: float = Field(default=0.2, ge=0, lt=0.5)
-    """Share of items held out by whole districts; where no item has one, none is held out so."""
+    held_city: float = Field(default=0.1, ge=0, lt=0.5)
+    """Share of items held out by whole cities; none where a single city holds them all."""
+    held_place: float = Field(default=0.1, ge=0, lt=0.5)
+    """Share of items held out by whole districts of the other cities; where no item has one, none is held out so."""
     held_random: float = Field(default=0.2, ge=0, lt=0.5)
     """Share of items held out at random."""
     time_valid: float = Field(default=0.1, gt=0, lt=0.5)
@@ -148,8 +150,8 @@ class CatalogueConfig(Section):
 
     @model_validator(mode="after")
     def _enough_is_left(self) -> "CatalogueConfig":
-        if self.split.held_place + self.split.held_random >= 0.8:
-            raise ValueError("split.held_place + split.held_random must stay below 0.8")
+        if self.split.held_city + self.split.held_place + self.split.held_random >= 0.8:
+            raise ValueError("split.held_city + split.held_place + split.held_random must stay below 0.8")
         return self
 
 

@@ -24,14 +24,16 @@ class StudyConfig(Section):
     """Above the table."""
     base: str | None = None
     """Configuration that every arm starts from, relative to this file; None: the defaults."""
-    until: str | Annotated[list[str], Field(min_length=1)] = "evaluate"
+    until: str | Annotated[list[str], Field(min_length=1)] = "frontier"
     """The stage, or the stages, up to which every arm is run."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    resplit: bool = False
+    """Whether every seed holds out other places and items too (and makes another synthetic world)."""
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
     """Row → overrides, for example `{Res-KMeans: {tokenizer.kind: res_kmeans}}`; `{}` is the base itself."""
     measures: dict[str, str] = Field(min_length=1)
     """Column → where it stands: `stage:path` in the stage's metrics.json, for example
-    `evaluate:retrieval[space=aligned,group=all,k=5].district`."""
+    `frontier:retrieval[space=aligned,group=all,k=5].district`."""
     agreement: list[tuple[str, str]] = []
     """Pairs of columns of which the rank correlation over the arms is told: does a cheap figure order them alike?"""
     beside: dict[str, dict[str, float]] = Field(default_factory=dict)

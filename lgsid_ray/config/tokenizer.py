@@ -61,7 +61,8 @@ class TokenizerBase(Section):
     bits: int | None = Field(default=None, ge=3, le=36)
     """How many bits the codes of a SID span where sizes are `auto`; None: 4 more than the items need."""
     embeddings: Literal["auto", "aligned", "fused", "origin"] = "auto"
-    """`auto`: aligned where the encoder can be trained; `fused`: with location texts put in, without training."""
+    """`fused`: reference embeddings with location texts put in, without training; `aligned`: those of an encoder that
+    was trained (section `align`); `auto`: fused where prompts say where items are."""
     kmeans: KMeansConfig = Field(default_factory=KMeansConfig)
     beam: int = Field(default=1, ge=1, le=64)
     """How many prefixes an item's encoding follows at once; more find a SID nearer to it, and take as much longer."""

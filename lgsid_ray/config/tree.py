@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from lgsid_ray.config.align import AlignConfig, GdpoConfig, RewardConfig
+from lgsid_ray.config.align import PREFERENCE, AlignConfig, DistilConfig, GdpoConfig, RewardConfig
 from lgsid_ray.config.base import Section
 from lgsid_ray.config.catalogue import CatalogueConfig
 from lgsid_ray.config.cluster import RayConfig, TuneConfig
@@ -40,7 +40,7 @@ class RunConfig(Section):
     fusion: FusionConfig = Field(default_factory=FusionConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)
     preference: PreferenceConfig = Field(default_factory=PreferenceConfig)
-    align: AlignConfig = Field(default_factory=GdpoConfig)
+    align: AlignConfig = Field(default_factory=DistilConfig)
     tokenizer: TokenizerConfig = Field(default_factory=HgitConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     rank: RankConfig = Field(default_factory=RankConfig)
@@ -51,16 +51,15 @@ class RunConfig(Section):
 
     @property
     def aligned(self) -> bool:
-        """Whether the encoder is aligned; a catalogue without coordinates makes `auto` come out as `origin`."""
-        trainable = self.encoder.kind == "hf"
-        return self.tokenizer.embeddings == "aligned" or (self.tokenizer.embeddings == "auto" and trainable)
+        """Whether the encoder is aligned: to rest SIDs on it, or to set it beside what needs no training."""
+        return self.tokenizer.embeddings == "aligned" or self.align.enabled
 
     @property
     def space(self) -> Literal["aligned", "fused", "origin"]:
-        """The embeddings that SIDs rest on."""
-        if self.aligned:
-            return "aligned"
-        return "fused" if self.tokenizer.embeddings == "fused" else "origin"
+        """The embeddings that SIDs rest on; a catalogue without coordinates makes `auto` come out as `origin`."""
+        if self.tokenizer.embeddings != "auto":
+            return self.tokenizer.embeddings
+        return "fused" if self.encoder.prompt.location else "origin"
 
     @property
     def distilled(self) -> bool:
@@ -69,10 +68,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> "RunConfig":
-        if self.encoder.kind == "random_projection" and self.tokenizer.embeddings == "aligned":
+        if self.encoder.kind == "random_projection" and self.aligned:
+            asked = "align.enabled" if self.align.enabled else "tokenizer.embeddings=aligned"
             raise ValueError(
-                "tokenizer.embeddings=aligned needs a trainable encoder, but encoder.kind=random_projection "
-                "has no weights; set tokenizer.embeddings=auto"
+                f"{asked} needs a trainable encoder, but encoder.kind=random_projection has no weights; leave it out"
             )
         return self
 
@@ -176,7 +175,7 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _name_the_kinds(tree: dict[str, Any]) -> None:
-    """Fill in what tells kinds apart: files where a table is given, else the synthetic world; hgit; gdpo."""
+    """Fill in what tells kinds apart: files where a table is given, gdpo where λ or another setting of its own is."""
     catalogue, tokenizer, align = tree.get("catalogue"), tree.get("tokenizer"), tree.get("align")
     source = catalogue.get("source") if isinstance(catalogue, dict) else None
     if isinstance(source, dict) and "kind" not in source:
@@ -184,7 +183,7 @@ def _name_the_kinds(tree: dict[str, Any]) -> None:
     if isinstance(tokenizer, dict):
         tokenizer.setdefault("kind", "hgit")
     if isinstance(align, dict):
-        align.setdefault("objective", "gdpo")
+        align.setdefault("objective", "gdpo" if PREFERENCE & align.keys() else "distil")
 
 
 def _path(error: Any, tree: dict[str, Any]) -> str:
@@ -210,6 +209,7 @@ def _explain(error: Any) -> str:
 
 def _alike(location: tuple[int | str, ...]) -> str:
     node: Any = RunConfig().model_dump(by_alias=True)
+    node["align"] |= GdpoConfig().model_dump(by_alias=True)  # one of whose keys chooses it
     *parents, last = location
     for part in parents:
         node = node.get(part, node) if isinstance(node, dict) else {}  # the name of a union's type is no key

@@ -1,6 +1,9 @@
-"""Frontiers of geography against meaning: the oracle, rivals that need no training, aligned; each begins at origin.
+"""Frontiers of geography against meaning: oracles, rivals that need no training, aligned.
+
+Each begins at origin but for the content oracle, which begins at content alone.
 
 oracle           Similarity + γ·[same district], exact over the whole catalogue: no arm can lie above it
+content oracle   ContentSimilarity + γ·[same district]: no arm can lie above it where ContentSimilarity is what is kept
 levels           Similarity + γ·(district + ½ city + ¼ province); like the oracle it asks for labels at query time
 label fusion     [E_ref, w·h] with h the hashed labels of all three levels
 late fusion      [E_ref, w·geo] with geo on the unit sphere
@@ -8,6 +11,8 @@ distance kernel  Similarity + w·exp(−km / 5)
 log distance     Similarity − w·log(1 + km)
 text fusion      normalise(E_ref + w·E(location text)): what the policy reads in every prompt, put in by one line
 whitened fusion  the same with the location texts whitened (artifacts/fusion.py), fitted to training items' texts
+content fusion   normalise(E_ref + w·(E_content + whitened location text)): what an item is and where it is, each
+                 embedded by itself
 aligned          normalise((1 − α)·E_ref + α·E_π): α = 1 is the trained model itself, α = 0 the reference
 """
 
@@ -22,7 +27,7 @@ from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.artifacts.fusion import Fusion, unit
 from lgsid_ray.draws import random_bits
 from lgsid_ray.evaluate.retrieval import score_blocks, search, top_k
-from lgsid_ray.evaluate.space import Space
+from lgsid_ray.evaluate.space import Space, Texts
 from lgsid_ray.geo.distance import EARTH_RADIUS_KM
 
 GAMMAS = (0.0, *np.geomspace(1e-4, 2.0, 60).tolist(), 4.0)
@@ -53,14 +58,30 @@ class Arm:
 
 
 def oracle(space: Space, queries: Int64, k: int, gammas: tuple[float, ...] = GAMMAS) -> Arm:
-    """Re-rank by Similarity + γ·[same district].
+    """Re-rank by Similarity + γ·[same district]."""
+    return Arm("oracle", gammas, _by_district(space, space.reference, queries, k, gammas))
+
+
+def content_oracle(space: Space, queries: Int64, k: int, gammas: tuple[float, ...] = GAMMAS) -> Arm:
+    """Re-rank by ContentSimilarity + γ·[same district].
+
+    Raises:
+        ValueError: the space has no content embeddings.
+    """
+    if space.content is None:
+        raise ValueError("this space has no content embeddings")
+    return Arm("content_oracle", gammas, _by_district(space, space.content, queries, k, gammas))
+
+
+def _by_district(space: Space, vectors: Float32, queries: Int64, k: int, gammas: tuple[float, ...]) -> Int64:
+    """(γ, q, k) the best by cosine + γ·[same district].
 
     Within the district and outside it the order is that of Similarity whatever γ is, so the best k of either side
     hold the best k of all items: two exact searches serve every γ.
     """
     found = np.empty((len(gammas), len(queries), k), dtype=np.int64)
     district = torch.from_numpy(space.labels[:, -1])
-    for rows, scores in score_blocks(space.reference[queries], space.reference, queries):
+    for rows, scores in score_blocks(vectors[queries], vectors, queries):
         own = district[torch.from_numpy(queries[rows])][:, None]
         same = (district[None, :] == own) & (own >= 0)
         inside = top_k(scores.masked_fill(~same, -torch.inf), k)
@@ -71,7 +92,7 @@ def oracle(space: Space, queries: Int64, k: int, gammas: tuple[float, ...] = GAM
         for position, gamma in enumerate(gammas):
             order = np.lexsort((items, -(merged + gamma * bonus)), axis=1)[:, :k]
             found[position, rows] = np.take_along_axis(items, order, axis=1)
-    return Arm("oracle", gammas, found)
+    return found
 
 
 def levels(space: Space, queries: Int64, k: int) -> Arm:
@@ -155,8 +176,18 @@ def whitened_fusion(space: Space, queries: Int64, k: int, weights: tuple[float, 
     """
     if space.texts is None:
         raise ValueError("this space has no location texts")
-    fusion = Fusion.fitted(space.texts.embedded[space.texts.trained], 0.0)
-    return _with_texts("whitened_fusion", space, queries, k, weights, fusion.directions(space.texts.embedded))
+    return _with_texts("whitened_fusion", space, queries, k, weights, _whitened(space.texts))
+
+
+def content_fusion(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = TEXT_WEIGHTS) -> Arm:
+    """Retrieve by normalise(E_ref + w·(E_content + whitened location text)).
+
+    Raises:
+        ValueError: the space has no location texts, or no content embeddings of the reference's dimension.
+    """
+    if space.texts is None or space.content is None or space.content.shape != space.reference.shape:
+        raise ValueError("this space has no location texts, or no content embeddings beside them")
+    return _with_texts("content_fusion", space, queries, k, weights, _whitened(space.texts), space.content)
 
 
 def aligned(space: Space, queries: Int64, k: int, alphas: tuple[float, ...] = ALPHAS) -> Arm:
@@ -199,14 +230,27 @@ def _added(
 
 
 def _with_texts(
-    name: str, space: Space, queries: Int64, k: int, weights: tuple[float, ...], directions: Float32
+    name: str,
+    space: Space,
+    queries: Int64,
+    k: int,
+    weights: tuple[float, ...],
+    directions: Float32,
+    beside: Float32 | None = None,
 ) -> Arm:
-    """Retrieve by normalise(E_ref + w·direction of the item's text), of (t, d) directions."""
+    """Retrieve by normalise(E_ref + w·(direction of the item's text + beside)), of (t, d) directions."""
     assert space.texts is not None
     of = space.texts.of
     mine = np.where(of[:, None] >= 0, directions[of], np.float32(0))
+    if beside is not None:
+        mine += beside
     spaces = (unit(space.reference + np.float32(weight) * mine) for weight in weights)
     return Arm(name, weights, np.stack([search(fused, queries, k) for fused in spaces]))
+
+
+def _whitened(texts: Texts) -> Float32:
+    """(t, d) directions of location texts, whitened as those of training items."""
+    return Fusion.fitted(texts.embedded[texts.trained], 0.0).directions(texts.embedded)
 
 
 def _places(space: Space) -> Tensor:

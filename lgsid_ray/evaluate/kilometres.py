@@ -1,8 +1,10 @@
 """What embeddings say of kilometres, beyond labels: how far the retrieved lie, and whether nearer is more alike."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.spatial import KDTree
 from scipy.stats import rankdata
 
 from lgsid_ray.arrays import Float32, Float64, Int64
@@ -12,6 +14,8 @@ from lgsid_ray.geo.distance import chord_to_km
 
 ASKED, AMONG = 300, 200
 """Queries whose order is looked at, and how many items are put in order for each."""
+NEAR_KM = 5.0
+"""An item so far away is worth 1/e of one at the same place."""
 LEAST = 10
 """A city of fewer items tells no order."""
 
@@ -21,6 +25,21 @@ def retrieved_km(space: Space, queries: Int64, found: Int64) -> Float64 | None:
     if space.xyz is None:
         return None
     return chord_to_km(np.linalg.norm(space.xyz[queries, None] - space.xyz[found], axis=2))
+
+
+def nearness_gain(space: Space, queries: Int64, found: Int64, ks: Sequence[int]) -> dict[int, Float64]:
+    """K → (q,) NDCG@K with gain exp(−km / NEAR_KM): 1 where the nearest items of all stand first, in their order.
+
+    Empty without coordinates.
+    """
+    km = retrieved_km(space, queries, found)
+    if km is None or space.xyz is None:
+        return {}
+    chords, _ = KDTree(space.xyz).query(space.xyz[queries], k=max(ks) + 1)
+    # The query itself is one of those at no distance.
+    ideal = np.exp(chord_to_km(chords[:, 1:]) / -NEAR_KM)
+    gain, discount = np.exp(km / -NEAR_KM), 1 / np.log2(np.arange(2, max(ks) + 2))
+    return {k: (gain[:, :k] @ discount[:k]) / np.maximum(ideal[:, :k] @ discount[:k], 1e-300) for k in ks}
 
 
 def distance_orders(space: Space, vectors: Float32, queries: Int64, seed: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lgsid_ray.draws import random_bits
 from lgsid_ray.execution.stage import Inputs
 from lgsid_ray.execution.storage import StageDir
 
-GROUPS = ("all", "train", "held_place", "held_random")
+GROUPS = ("all", "train", "held_city", "held_place", "held_random")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The stage that judges: metrics.json and frontier.parquet. It runs on the driver and needs no Ray."""
+"""The stages that judge: embeddings (`frontier`) and SIDs (`evaluate`). They run on the driver and need no Ray."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from lgsid_ray.artifacts import Frontier, Sids
 from lgsid_ray.config import RunConfig
-from lgsid_ray.evaluate.alignment import clusterings, frontier_rows, gaps, orders, retrieval_tables, spaces
+from lgsid_ray.evaluate.alignment import clusterings, frontier_rows, gaps, lines, orders, retrieval_tables, spaces
 from lgsid_ray.evaluate.sid_geography import sid_geography
 from lgsid_ray.evaluate.sid_neighbours import sid_neighbours
 from lgsid_ray.evaluate.space import draw_queries, read_space
@@ -14,17 +14,16 @@ from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 
 
-def evaluate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
-    """Judge the embeddings and the SIDs of a run (docs/method.md, "How alignment is judged").
+def frontier(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
+    """Judge the embeddings of a run: `metrics.json`, `frontier.parquet` (docs/method.md, "How alignment is judged").
 
-    Reads catalogue, embed, tokenise and, where the run has them, embed_aligned and embed_content. Memory: one
-    float32 matrix per space, labels as codes, scores in bounded blocks.
+    Reads catalogue, embed and, where the run has them, embed_content, embed_location, fuse and embed_aligned. Memory:
+    one float32 matrix per space, labels as codes, scores in bounded blocks.
     """
     section, seed = config.evaluate, config.seed
     space, split = read_space(inputs)
     queries = draw_queries(split, section.queries, seed)
-    rows = frontier_rows(space, queries)
-    tokens = Sids(inputs["tokenise"]).tokens(len(space))
+    found = lines(space, queries)
     metrics: dict[str, Any] = {
         "seed": seed,
         "items": len(space),
@@ -33,16 +32,33 @@ def evaluate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         "floor": section.floor,
         "groups": {name: int(members.sum()) for name, members in queries.groups.items()},
         "retrieval": retrieval_tables(space, queries, section.ks),
-        "frontier": gaps(space, rows, list(queries.groups), section.floor),
+        **gaps(space, queries, found, section.floor, seed),
         "distance_order": orders(space, queries, seed),
         "clustering": clusterings(space, section, seed),
+    }
+    Frontier(out).write(pa.Table.from_pylist(frontier_rows(found, queries), schema=Frontier.schema))
+    out.write_json("metrics.json", metrics)
+    return _headline(metrics)
+
+
+def evaluate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
+    """Judge the SIDs of a run: `metrics.json`.
+
+    Reads catalogue, tokenise, embed and, where the run has them, fuse and embed_aligned.
+    """
+    space, split = read_space(inputs)
+    queries = draw_queries(split, config.evaluate.queries, config.seed)
+    tokens = Sids(inputs["tokenise"]).tokens(len(space))
+    metrics = {
         "sid_geography": sid_geography(tokens, space.labels, space.xyz),
         "sid_neighbours": sid_neighbours(tokens, spaces(space), queries.items[queries.groups["all"]]),
         "codebook": inputs["tokenise"].read_json("metrics.json"),
     }
-    Frontier(out).write(pa.Table.from_pylist(rows, schema=Frontier.schema))
     out.write_json("metrics.json", metrics)
-    return _headline(metrics)
+    told: Facts = {"items": len(space)}
+    for row in metrics["sid_geography"]:
+        told[f"one_city/{row['prefix']}"] = row["one_city"]
+    return told
 
 
 def _headline(metrics: dict[str, Any]) -> Facts:
@@ -50,6 +66,10 @@ def _headline(metrics: dict[str, Any]) -> Facts:
     for group, found in metrics["frontier"].items():
         for arm, closed in found.get("gap_closed", {}).items():
             facts[f"gap_closed/{arm}/{group}"] = closed
+    for group, found in metrics["saved"].items():
+        for name, told in found.items():
+            if name != "reason" and "kept" in told:
+                facts |= {f"{name}/kept/{group}": told["kept"], f"{name}/gap_closed/{group}": told["saved"]}
     for row in metrics["retrieval"]:
         if row["group"] == "all":
             facts[f"{row['space']}/district@{row['k']}"] = row["district"]

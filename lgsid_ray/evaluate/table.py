@@ -1,17 +1,19 @@
-"""Terminal tables of metrics.json: one run, or several seeds side by side as mean ± standard deviation."""
+"""Terminal tables of what was judged: one run, or several seeds side by side as mean ± standard deviation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lgsid_ray.artifacts.frontier import ARMS, MEASURES
+from lgsid_ray.artifacts.frontier import ARMS, MEASURES, UNTRAINED
 from lgsid_ray.artifacts.labels import LEVELS
 from lgsid_ray.evaluate.alignment import FRONTIER_K
 
 Metrics = dict[str, Any]
+FLOORS = {"frontier": "oracle", "content_frontier": "content_oracle"}
+"""Where the gaps closed at a floor stand, and which arm closes them all."""
 SHORT = {
     "similarity": "Similarity",
     "content_similarity": "Content",
@@ -24,10 +26,12 @@ SHORT = {
 def tables(metrics: list[Metrics]) -> list[Table]:
     """The tables of one run or of several seeds of the same run: gap closed, retrieval, clusters, SIDs, codebooks.
 
+    Each of `metrics` is what the stages `frontier` and `evaluate` have written, together.
+
     Rows and columns are those of the first run; a cell is `mean±standard deviation` over the runs, or the value
     alone where there is one. A dash stands for what could not be measured; its reason stands in metrics.json.
     """
-    made = [_gaps(metrics), *(_retrieval(metrics, group) for group in metrics[0]["groups"])]
+    made = [_gaps(metrics), _saved(metrics), *(_retrieval(metrics, group) for group in metrics[0]["groups"])]
     made += [_orders(metrics), _clustering(metrics), _sid_geography(metrics), _codebook(metrics)]
     return [table for table in made if table.row_count]
 
@@ -47,7 +51,7 @@ def _gaps(metrics: list[Metrics]) -> Table:
     table = _table(
         f"Geographic gap closed at {first['floor']:.0%} of origin's Similarity@{FRONTIER_K}{_seeds(metrics)}",
         ["queries", "arm"],
-        ["gap closed", f"T@{FRONTIER_K}", f"C@{FRONTIER_K}", "Similarity"],
+        ["gap closed", "95 %", "at a content floor", f"T@{FRONTIER_K}", f"C@{FRONTIER_K}", "Similarity"],
     )
     reasons: list[str] = []
     for group, found in first["frontier"].items():
@@ -55,22 +59,57 @@ def _gaps(metrics: list[Metrics]) -> Table:
             reasons.append(f"{group}: {found['reason']}")
         for place, arm in enumerate(["origin", *(arm for arm in ARMS if arm in found.get("arms", {}))]):
             points = [_point(run, group, arm) for run in metrics]
-            closed = [_closed(run, group, arm) for run in metrics]
+            closed = [spread([_closed(run, name, group, arm) for run in metrics]) for name in FLOORS]
+            sure = between(found.get("interval", {}).get(arm)) if len(metrics) == 1 else "–"
             names = ("district", "city", "similarity")
             values = [spread([point.get(name) for point in points]) for name in names]
             missed = "" if all(point.get("reached", True) for point in points) else " *"
-            table.add_row("" if place else group, ARMS.get(arm, arm) + missed, spread(closed), *values)
+            label = ARMS.get(arm, arm) + missed
+            table.add_row("" if place else group, label, closed[0], sure, closed[1], *values)
         table.add_section()
+    reasons.append("95 %: of the draws of a bootstrap over whole places")
+    reasons.append("content floor: as much kept of ContentSimilarity, where the content oracle closes all")
     reasons.append("*: the arm does not come down to the floor, its figures are lower bounds")
-    reasons.append("aligned is read where its frontier meets the floor; the model itself stands in the next tables")
+    reasons.append("every arm is read where its frontier meets the floor; what was saved stands in the next table")
     table.caption = "; ".join(reasons)
     return table
 
 
-def _closed(run: Metrics, group: str, arm: str) -> float | None:
-    if arm in ("origin", "oracle"):
-        return None if "reason" in run["frontier"].get(group, {"reason": ""}) else float(arm == "oracle")
-    value: float | None = run["frontier"].get(group, {}).get("gap_closed", {}).get(arm)
+def _saved(metrics: list[Metrics]) -> Table:
+    """What the saved spaces are worth, beside the strongest rival that keeps as much Similarity as each."""
+    title = f"As saved, beside the strongest that is neither trained nor told labels{_seeds(metrics)}"
+    values = ["kept", "content kept", "gap closed", "95 %", "rival's", "rival"]
+    table = _table(title, ["queries", "space"], values)
+    for group, spaces in metrics[0]["saved"].items():
+        for name in spaces:
+            found = [run["saved"].get(group, {}).get(name, {}) for run in metrics]
+            if name == "reason" or any("kept" not in one for one in found):
+                continue
+            rival = strongest(found[0]["gap_closed"])
+            sure = between(found[0]["saved_interval"]) if len(metrics) == 1 else "–"
+            kept = [spread([one[measure] for one in found]) for measure in ("kept", "content_kept", "saved")]
+            theirs = spread([one["gap_closed"].get(rival) for one in found])
+            table.add_row(group, name, *kept, sure, theirs, ARMS.get(rival or "", "–"))
+    table.caption = "kept: share of origin's Similarity@5; rivals and oracle are read where they keep as much"
+    return table
+
+
+def strongest(closed: Mapping[str, float | None]) -> str | None:
+    """The arm that closes most of the gap without training and without labels."""
+    known = {arm: value for arm in UNTRAINED if (value := closed.get(arm)) is not None}
+    return max(known, key=known.__getitem__) if known else None
+
+
+def between(ends: Sequence[float] | None) -> str:
+    """An interval as text."""
+    return f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "–"
+
+
+def _closed(run: Metrics, floor: str, group: str, arm: str) -> float | None:
+    found = run.get(floor, {}).get(group, {"reason": ""})
+    if arm in ("origin", FLOORS[floor]):
+        return None if "reason" in found else float(arm != "origin")
+    value: float | None = found.get("gap_closed", {}).get(arm)
     return value
 
 
@@ -81,12 +120,13 @@ def _point(run: Metrics, group: str, arm: str) -> dict[str, Any]:
 
 def _retrieval(metrics: list[Metrics], group: str) -> Table:
     title = f"Retrieval, queries: {group}{_seeds(metrics)}"
-    table = _table(title, ["K", "space"], [*(SHORT[name] for name in MEASURES), "km"])
+    table = _table(title, ["K", "space"], [*(SHORT[name] for name in MEASURES), "km", "NDCG"])
     rows = [row for row in metrics[0]["retrieval"] if row["group"] == group]
     for row in sorted(rows, key=lambda row: int(row["k"])):
         same = _matching(metrics, "retrieval", ("group", "k", "space"), row)
         values = [spread([other[name] for other in same]) for name in MEASURES]
-        table.add_row(str(row["k"]), row["space"], *values, spread([other["km"] for other in same], 1))
+        near = spread([other["near"] for other in same])
+        table.add_row(str(row["k"]), row["space"], *values, spread([other["km"] for other in same], 1), near)
     return table
 
 

@@ -86,8 +86,7 @@ def _scan(parts: Sequence[str], read: Read, seed: int) -> tuple[list[Any], Int64
     counts, bits, keys = zip(*ray.get([note for _, note in asked]), strict=True)
     if not sum(counts):
         raise InputError(
-            "catalogue: no item is in the training split; lower catalogue.split.held_place and held_random, "
-            "or bring more items"
+            "catalogue: no item is in the training split; lower the shares in catalogue.split, or bring more items"
         )
     smallest = np.argsort(np.concatenate(bits))[:SAMPLE]
     return [scan for scan, _ in asked], np.concatenate(keys)[smallest], sum(counts)

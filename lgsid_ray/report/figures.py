@@ -20,7 +20,9 @@ CURVE_POINTS = 300
 """Of one training curve; longer ones are averaged over spans."""
 LINES = {
     "oracle": ("#444C5C", "dot"),
+    "content_oracle": ("#9AA0A6", "dot"),
     "levels": ("#8C6BB1", "dot"),
+    "content_fusion": ("#A6611A", "dash"),
     "whitened_fusion": ("#D55E00", "dash"),
     "text_fusion": ("#E69F00", "dash"),
     "label_fusion": ("#CC79A7", "dash"),
@@ -56,7 +58,7 @@ def frontier(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> go.
     if "origin" in found:
         _mark(plot, [found["origin"]], "origin", "circle", "#1d2430", 11)
         plot.add_vline(
-            x=found["floor_similarity"], line={"color": "#D55E00", "width": 1.5}, annotation_text="semantic floor",
+            x=found["bound"], line={"color": "#D55E00", "width": 1.5}, annotation_text="semantic floor",
             annotation_position="bottom left", annotation_font={"color": "#D55E00", "size": 12},
         )  # fmt: skip
     plot.update_layout(
@@ -71,7 +73,7 @@ def _window(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> list
     """The part of the x axis where arms are compared: late fusion's tail goes on far to the left of it."""
     if "origin" not in found:
         return None
-    origin, floor = found["origin"]["similarity"], found["floor_similarity"]
+    origin, floor = found["origin"]["similarity"], found["bound"]
     model = [row["similarity"] for row in rows if row["arm"] == "aligned" and row["knob"] == 1.0]
     left = min([floor - 1.5 * (origin - floor), origin - 0.05, *model])
     return [left - 0.06 * (origin - left), origin + 0.06 * (origin - left)]

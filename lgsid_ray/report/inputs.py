@@ -23,7 +23,7 @@ class Story:
     manifests: dict[str, dict[str, Any]]
     """By the stage's role, as are `histories` and `recommenders`; those of cells (`rank/din/hgit/0`) too."""
     metrics: dict[str, Any]
-    """Of the evaluate stage."""
+    """Of the stages frontier and evaluate."""
     frontier: list[dict[str, Any]]
     counts: dict[str, Any]
     quarantine: list[tuple[str, str, str, int]]
@@ -51,7 +51,7 @@ class Story:
 
 def read_story(inputs: Inputs, points: int, plane_points: int) -> Story:
     """Read a finished run; at most `points` items and, of them, `plane_points` vectors."""
-    metrics = inputs["evaluate"].read_json("metrics.json")
+    metrics = inputs["frontier"].read_json("metrics.json") | inputs["evaluate"].read_json("metrics.json")
     count = metrics["items"]
     ranked = np.argsort(random_bits(0, "report/sample", np.arange(count)))
     chosen = np.sort(ranked[:points])
@@ -60,7 +60,7 @@ def read_story(inputs: Inputs, points: int, plane_points: int) -> Story:
     return Story(
         manifests={name: stage.read_json("manifest.json") for name, stage in inputs.items()},
         metrics=metrics,
-        frontier=Frontier(inputs["evaluate"]).read().to_pylist(),
+        frontier=Frontier(inputs["frontier"]).read().to_pylist(),
         counts=inputs["catalogue"].read_json("counts.json"),
         quarantine=_quarantine(inputs["catalogue"]),
         histories={

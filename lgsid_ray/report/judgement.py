@@ -2,9 +2,10 @@
 
 from lgsid_ray.artifacts.frontier import ARMS
 from lgsid_ray.artifacts.labels import LEVELS
+from lgsid_ray.evaluate.table import FLOORS, between, strongest
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.markup import Markup, caption, flat, join, number, section, table, tag
-from lgsid_ray.report.numbers import GROUPS
+from lgsid_ray.report.numbers import GROUPS, SAVED
 
 
 def alignment_section(story: Story) -> Markup:
@@ -13,19 +14,28 @@ def alignment_section(story: Story) -> Markup:
         "alignment",
         "Alignment",
         tag("h3", f"Geographic gap closed at {story.metrics['floor']:.0%} of origin's Similarity@5"),
-        _gap_table(story),
+        _gap_table(story, "frontier"),
         caption(
             "Every arm is read at its best T@5 with at least that much Similarity@5 left, interpolated along its "
             "frontier and never extrapolated; an arm marked * does not come down to the floor, and its figure is a "
-            "lower bound. Oracles and label fusion read labels; the others read what the model reads. Alignment is "
-            "worth its training where it stands above the fusions that need none, also on items that it never saw."
+            "lower bound. Oracles and label fusion read labels; the others read what the model reads."
+        ),
+        *_content_gaps(story),
+        tag("h3", "As saved"),
+        _saved_table(story),
+        caption(
+            "What the run has saved, at the Similarity@5 that it keeps, beside the strongest arm that is neither "
+            "trained nor told labels, read where it keeps as much. Alignment is worth its training where it stands "
+            "above it, also on items that it never saw. Intervals hold 95 % of the draws of a bootstrap over whole "
+            "districts, or over whole cities where those were held out."
         ),
         tag("h3", "Retrieval"),
         _retrieval_table(story),
         caption(
             "The K nearest items by cosine, the item itself left out: share in the same province (P@K), city (C@K) and "
             "district (T@K). Similarity is measured in the frozen reference space; ContentSimilarity with prompts "
-            "that name no place. Median km is that of all items found by all queries."
+            "that name no place. Median km is that of all items found by all queries; NDCG is by distance, with a gain "
+            "of exp(−km / 5): 1 where the nearest of all items stand first."
         ),
         tag("h3", "Order by distance"),
         table(
@@ -78,13 +88,48 @@ def sid_tables(story: Story) -> Markup:
     )
 
 
-def _gap_table(story: Story) -> Markup:
+def _content_gaps(story: Story) -> list[Markup]:
+    if "content_frontier" not in story.metrics:
+        return []
+    return [
+        tag("h3", f"Geographic gap closed at {story.metrics['floor']:.0%} of origin's ContentSimilarity@5"),
+        _gap_table(story, "content_frontier"),
+        caption(
+            "The same where meaning is what prompts say without their place: full prompts are alike by their places "
+            "too, so a floor on Similarity alone lets content go."
+        ),
+    ]
+
+
+def _saved_table(story: Story) -> Markup:
+    rows = []
+    for group, spaces in story.metrics["saved"].items():
+        for name, found in spaces.items():
+            if name == "reason" or "kept" not in found:
+                continue
+            rival = strongest(found["gap_closed"]) or ""
+            values = [found["kept"], found["content_kept"], found["saved"]]
+            rows.append(
+                [
+                    GROUPS[group],
+                    SAVED[name],
+                    *(number(value, 3) for value in values),
+                    between(found["saved_interval"]),
+                    ARMS.get(rival, "–"),
+                    number(found["gap_closed"].get(rival), 3),
+                ]
+            )
+    head = ["queries", "saved", "Similarity kept", "content kept", "gap closed", "95 %", "strongest rival", "its gap"]
+    return table(head, rows, text_columns=2)
+
+
+def _gap_table(story: Story, floor: str) -> Markup:
     rows: list[list[str]] = []
     strong: list[int] = []
-    for group, found in story.metrics["frontier"].items():
+    for group, found in story.metrics[floor].items():
         name = GROUPS.get(group, group)
         if "arms" not in found:
-            rows.append([name, found["reason"], *["–"] * 6])
+            rows.append([name, found["reason"], *["–"] * 7])
             continue
         for arm in ("origin", *ARMS):
             point = found["origin"] if arm == "origin" else found["arms"].get(arm)
@@ -92,11 +137,12 @@ def _gap_table(story: Story) -> Markup:
                 continue
             if arm == "aligned":
                 strong.append(len(rows))
-            closed = {"origin": 0.0, "oracle": 1.0}.get(arm, found["gap_closed"].get(arm))
+            closed = {"origin": 0.0, FLOORS[floor]: 1.0}.get(arm, found["gap_closed"].get(arm))
+            sure = between(found["interval"].get(arm))
             values = [point.get(key) for key in ("district", "city", "province", "similarity", "content_similarity")]
             label = ARMS.get(arm, arm) + ("" if point.get("reached", True) else " *")
-            rows.append([name, label, number(None if "reason" in found else closed, 3), *map(number, values)])
-    head = ["queries", "arm", "gap closed", "T@5", "C@5", "P@5", "Similarity@5", "ContentSimilarity@5"]
+            rows.append([name, label, number(None if "reason" in found else closed, 3), sure, *map(number, values)])
+    head = ["queries", "arm", "gap closed", "95 %", "T@5", "C@5", "P@5", "Similarity@5", "ContentSimilarity@5"]
     return table(head, rows, strong, text_columns=2)
 
 
@@ -111,11 +157,12 @@ def _retrieval_table(story: Story) -> Markup:
             number(row["k"]),
             *(number(row[name]) for name in measures),
             number(row["km"], 1),
+            number(row["near"], 3),
         ]
         for row in found
     ]
     strong = [place for place, row in enumerate(found) if row["space"] != "origin"]
-    head = ["queries", "space", "K", "P@K", "C@K", "T@K", "Similarity@K", "ContentSimilarity@K", "median km"]
+    head = ["queries", "space", "K", "P@K", "C@K", "T@K", "Similarity@K", "ContentSimilarity@K", "median km", "NDCG"]
     return table(head, rows, strong, text_columns=2)
 
 

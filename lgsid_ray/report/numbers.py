@@ -2,16 +2,20 @@
 
 from typing import Any
 
-from lgsid_ray.artifacts.frontier import ARMS, UNTRAINED
+from lgsid_ray.artifacts.frontier import ARMS
+from lgsid_ray.evaluate.table import between, strongest
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.markup import Markup, caption, flat, join, number, section, table, tag
 
 GROUPS = {
     "all": "all items",
     "train": "training items",
-    "held_place": "held out by place",
+    "held_city": "held out by city",
+    "held_place": "held out by district",
     "held_random": "held out at random",
 }
+SAVED = {"aligned": "the aligned model", "fused": "fused embeddings, which train nothing"}
+"""What the spaces beside origin are called, in the order of the page."""
 
 
 def header(story: Story) -> Markup:
@@ -20,30 +24,42 @@ def header(story: Story) -> Markup:
     items = _card(number(metrics["items"]), "items with a semantic ID")
     if story.unlocated:
         return _head("Semantic IDs: what this run found", story.unlocated, [items])
-    found = metrics["frontier"].get("all", {})
-    rival = _strongest(found)
-    arm = "aligned" if "aligned" in found.get("gap_closed", {}) else rival
-    floor = f"{metrics['floor']:.0%} of origin's Similarity@5"
-    subject = "of the geographic gap is closed by alignment" if arm == "aligned" else f"is closed by {ARMS[arm]}"
-    cards = [_card(_share(story, "all", arm), f"{subject}, at {floor}{_missed(found, arm)}", "card first")]
-    cards += [
-        _card(_share(story, group, arm), f"{ARMS[arm]}, {GROUPS[group]}")
-        for group in ("held_place", "held_random")
-        if group in metrics["groups"]
-    ]
-    if arm == "aligned":
-        told = f"{ARMS[rival]} at the same floor: the strongest rival without training"
-        cards.append(_card(_share(story, "all", rival), told))
+    found, saved = metrics["frontier"].get("all", {}), metrics["saved"].get("all", {})
+    named = [name for name in SAVED if name in saved and "kept" in saved[name]]
+    cards = [card for name in named for card in _saved_cards(story, name)]
+    rival = strongest(found.get("gap_closed", {}))
+    if rival:
+        told = f"of the geographic gap is closed by {ARMS[rival]} at {metrics['floor']:.0%} of origin's Similarity@5"
+        text = f"{told}: the strongest that is neither trained nor told labels{_missed(found, rival)}"
+        cards.append(_card(number(found["gap_closed"][rival], 2), text))
     lead = (
         "A gap of 0 is the untouched language model; 1 is an oracle that knows every district and re-ranks by it. "
         "Both, and every arm, are read where the same share of the model's meaning is left."
     )
-    if arm != "aligned":
-        vectors = "location texts fused into the" if "fuse" in story.manifests else "the"
+    if "aligned" not in named:
+        vectors = "location texts fused into the" if "fused" in named else "the"
         lead += f" This run aligned nothing: the semantic IDs rest on {vectors} reference embeddings."
     head = _head("Geographic semantic IDs: what this run found", lead, [*cards, items])
     reason = f"Why there is a dash: {found['reason']}." if "reason" in found else ""
     return join([head, caption(reason)]) if reason else head
+
+
+def _saved_cards(story: Story, name: str) -> list[Markup]:
+    """What a saved space is worth everywhere, and where it was held out; the rival beside it, where one is read."""
+    saved = story.metrics["saved"]
+    whole = saved["all"][name]
+    rival = strongest(whole["gap_closed"])
+    text = f"of the geographic gap is closed by {SAVED[name]}, keeping {whole['kept']:.1%} of Similarity@5"
+    if whole["saved_interval"]:
+        text += f" (95 %: {between(whole['saved_interval'])})"
+    if rival and name == "aligned":
+        text += f"; {ARMS[rival]}, which trains nothing, closes {number(whole['gap_closed'][rival], 2)} there"
+    cards = [_card(number(whole["saved"], 2), text, "card first" if name == "aligned" else "card")]
+    for group in ("held_city", "held_place"):
+        if "kept" in saved.get(group, {}).get(name, {}):
+            told = f"{SAVED[name]}, {GROUPS[group]}, keeping {saved[group][name]['kept']:.1%}"
+            cards.append(_card(number(saved[group][name]["saved"], 2), told))
+    return cards
 
 
 def _head(title: str, lead: str, cards: list[Markup]) -> Markup:
@@ -91,18 +107,6 @@ def catalogue_section(story: Story) -> Markup:
     else:
         parts.append(tag("p", "No row was refused."))
     return section("catalogue", "The catalogue", *parts)
-
-
-def _strongest(found: dict[str, Any]) -> str:
-    """The arm that closes most of the gap without training and without labels."""
-    closed = found.get("gap_closed", {})
-    known = [arm for arm in UNTRAINED if closed.get(arm) is not None]
-    return max(known, key=lambda arm: float(closed[arm])) if known else UNTRAINED[0]
-
-
-def _share(story: Story, group: str, arm: str) -> str:
-    closed = story.metrics["frontier"].get(group, {}).get("gap_closed", {}).get(arm)
-    return number(closed, 2)
 
 
 def _missed(found: dict[str, Any], arm: str) -> str:

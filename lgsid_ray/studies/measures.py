@@ -1,7 +1,7 @@
 """Where a study's figures stand: `stage:path` into the stage's metrics.json.
 
-`tokenise:relative_error` is a key, `evaluate:frontier.held_place.gap_closed.aligned` a key within keys, and
-`evaluate:retrieval[space=aligned,group=all,k=5].district` the row of a list that has these values. `{tokenizer}` stands
+`tokenise:relative_error` is a key, `frontier:frontier.held_place.gap_closed.aligned` a key within keys, and
+`frontier:retrieval[space=aligned,group=all,k=5].district` the row of a list that has these values. `{tokenizer}` stands
 for the name of the run's tokenizer, as in `rank:models.din/{tokenizer}.test.mean.auc`, and `{space}` for the embeddings
 that it reads, `aligned`, `fused` or `origin`.
 """

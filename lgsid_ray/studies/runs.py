@@ -46,8 +46,12 @@ class Outcome:
     error: str | None = None
 
 
-def settings(base: Tree, arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], origin: str) -> list[Setting]:
+def settings(
+    base: Tree, arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], origin: str, resplit: bool = False
+) -> list[Setting]:
     """Every arm with every seed; `origin` is how messages name the study.
+
+    With `resplit` a seed is the catalogue's, too: what is held out differs from seed to seed.
 
     Raises:
         ConfigError: an arm's overrides are refused; arm and key are named.
@@ -56,7 +60,8 @@ def settings(base: Tree, arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[
     for arm, overrides in arms.items():
         for seed in seeds:
             tree = copy.deepcopy(base)
-            for key, value in {**overrides, "seed": seed}.items():
+            drawn = {"seed": seed, "catalogue.seed": seed} if resplit else {"seed": seed}
+            for key, value in {**overrides, **drawn}.items():
                 _put(tree, key, value)
             found.append(Setting(arm, seed, parse(tree, f"{origin}, arm {arm!r}")))
     return found

@@ -33,13 +33,13 @@ OBJECTIVES = {
     "distortion": "min",  # reconstruction error relative to the variance
 }
 MEASURES = {
-    "geography": "evaluate:retrieval[space={space},group=train,k=5].district",
-    "meaning": "evaluate:retrieval[space={space},group=train,k=5].similarity",
+    "geography": "frontier:retrieval[space={space},group=train,k=5].district",
+    "meaning": "frontier:retrieval[space={space},group=train,k=5].similarity",
     "collisions": "tokenise:collision_rate",
     "distortion": "tokenise:relative_error",
 }
 """Where they stand, see measures.py."""
-UNTIL = "evaluate"
+UNTIL = ["frontier", "tokenise"]
 
 
 def search(base: Tree, out: str, log: Log) -> tuple[StageDir, Summary]:
@@ -108,8 +108,11 @@ def nearest_to_ideal(costs: np.ndarray, front: np.ndarray) -> int:
 def _space(config: RunConfig) -> dict[str, Any]:
     space: dict[str, Any] = {}
     if config.tune.lambdas is not None:
-        if not config.aligned:
-            raise ConfigError("tune.lambdas: λ is searched only where embeddings are aligned (tokenizer.embeddings)")
+        if config.space != "aligned" or config.distilled:
+            raise ConfigError(
+                "tune.lambdas: λ is searched only where SIDs rest on embeddings aligned by preferences; set "
+                "tokenizer.embeddings=aligned and align.objective=gdpo"
+            )
         space["lambda"] = tune.loguniform(*config.tune.lambdas)
     if config.tune.first_level and config.tune.later_levels:
         space["first_level"] = tune.choice(list(config.tune.first_level))

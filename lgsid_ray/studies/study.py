@@ -19,7 +19,7 @@ def run_study(study: StudyConfig, base: Tree, out: str, log: Log) -> tuple[Stage
     """
     until = [study.until] if isinstance(study.until, str) else study.until
     _require_stages([*until, *(where.partition(":")[0] for where in study.measures.values())])
-    chosen = settings(base, study.arms, study.seeds, f"study {study.name}")
+    chosen = settings(base, study.arms, study.seeds, f"study {study.name}", study.resplit)
     _require_reach(study, chosen)
     outcomes = run_all(chosen, out, study.until, study.measures, study.concurrent, log)
     summary = summarise(study.title or study.name, list(study.measures), outcomes, study.beside, study.agreement)

@@ -101,7 +101,7 @@ def test_same_configuration_gives_identical_files_and_no_leak(tmp_path: Path, mo
     assert len(three.parts("items")) > len(one.parts("items"))
     splits = [dict(_pairs(out, "items", "item_id", "split")) for out in (one, three)]
     assert splits[0] == splits[1]
-    assert set(splits[0].values()) == {"train", "held_place", "held_random"}
+    assert set(splits[0].values()) == {"train", "held_city", "held_place", "held_random"}
     for out in (one, three):
         _check_items(out.read_table("items"))
         _check_no_leak(out.read_table("interactions"))
@@ -118,6 +118,8 @@ def _check_items(items: pa.Table) -> None:
     assert frame["item_id"].is_unique
     place = frame["province"] + "/" + frame["city"] + "/" + frame["district"]
     assert not set(place[frame["split"] == "held_place"]) & set(place[frame["split"] != "held_place"])
+    city = frame["province"] + "/" + frame["city"]
+    assert not set(city[frame["split"] == "held_city"]) & set(city[frame["split"] != "held_city"])
     assert frame["province_filled"].all()
 
 

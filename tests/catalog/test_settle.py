@@ -7,7 +7,8 @@ import pytest
 
 from lgsid_ray.artifacts import Items
 from lgsid_ray.catalog.settle import (
-    choose_districts,
+    Held,
+    choose_places,
     complete,
     count_exchanged,
     duplicates,
@@ -79,20 +80,28 @@ def test_what_has_no_district_lies_in_none() -> None:
 @pytest.mark.parametrize("wanted", [0.0, 37.0, 100.0, 400.0])
 def test_whole_districts_come_near_the_wanted_number(wanted: float) -> None:
     counts = {f"d{row}": row for row in range(1, 21)}
-    chosen = choose_districts(counts, wanted, 0, "x")
+    chosen = choose_places(counts, wanted, 0, "x")
     assert abs(sum(counts[name] for name in chosen) - min(wanted, 210)) <= 10
-    assert chosen == choose_districts(dict(reversed(counts.items())), wanted, 0, "x")
+    assert chosen == choose_places(dict(reversed(counts.items())), wanted, 0, "x")
 
 
 def test_item_splits_are_the_same_in_any_block_layout() -> None:
     items = _items(1000)
-    held = frozenset(f"p\x1fc\x1fd{row}" for row in range(4))
+    held = Held(frozenset(), frozenset(f"p\x1fc\x1fd{row}" for row in range(4)))
     whole = item_splits(items, held, 0.25, 7)
     parts = [split for start in range(0, 1000, 333) for split in item_splits(items.slice(start, 333), held, 0.25, 7)]
     assert parts == whole
     assert whole.count("held_place") == 200
     assert 150 < whole.count("held_random") < 250  # 0.25 of 800, seven sigma
     assert item_splits(items, held, 0.25, 8) != whole
+
+
+def test_a_city_is_held_out_with_what_it_has_of_unknown_district() -> None:
+    rows = [("p", "c", "d"), ("p", "c", None), ("p", "e", "d"), ("p", "e", None), ("q", "c", "d"), (None, "c", "d")]
+    columns = zip(("province", "city", "district"), map(list, zip(*rows, strict=True)), strict=True)
+    items = pa.table({"item_id": [f"i{row}" for row in range(6)], **dict(columns)})
+    held = Held(frozenset({"p\x1fc"}), frozenset({"p\x1fe\x1fd"}))
+    assert item_splits(items, held, 0.0, 0) == ["held_city", "held_city", "held_place", "train", "train", "train"]
 
 
 def _log(users: dict[str, list[float | None]]) -> pd.DataFrame:

@@ -40,11 +40,35 @@ def test_refusal_names_the_key(text: str, key: str) -> None:
 
 
 def test_what_has_no_weights_is_aligned_neither_by_default_nor_on_demand() -> None:
-    assert load(None).aligned
-    assert not load(None, ["encoder.kind=random_projection"]).aligned
-    assert not load(None, ["tokenizer.embeddings=origin"]).aligned
-    with pytest.raises(ConfigError, match=r"tokenizer\.embeddings=aligned needs a trainable encoder"):
-        load(None, ["encoder.kind=random_projection", "tokenizer.embeddings=aligned"])
+    assert load(None, ["tokenizer.embeddings=aligned"]).aligned
+    assert load(None, ["align.enabled=true"]).aligned
+    for asked in ("tokenizer.embeddings=aligned", "align.enabled"):
+        text = asked if "=" in asked else f"{asked}=true"
+        with pytest.raises(ConfigError, match=rf"{asked} needs a trainable encoder"):
+            load(None, ["encoder.kind=random_projection", text])
+
+
+@pytest.mark.parametrize(
+    ("texts", "space", "aligned"),
+    [
+        ([], "fused", False),
+        (["encoder.prompt.location=[]"], "origin", False),
+        (["align.enabled=true"], "fused", True),
+        (["tokenizer.embeddings=aligned"], "aligned", True),
+        (["tokenizer.embeddings=origin"], "origin", False),
+    ],
+)
+def test_sids_rest_on_what_needs_no_training_unless_asked(texts: list[str], space: str, aligned: bool) -> None:
+    config = load(None, texts)
+    assert (config.space, config.aligned) == (space, aligned)
+
+
+@pytest.mark.parametrize(
+    ("texts", "objective"),
+    [([], "distil"), (["align.steps=5"], "distil"), (["align.lambda=1.8"], "gdpo"), (["align.relations=1"], "distil")],
+)
+def test_a_setting_that_only_preferences_have_asks_for_them(texts: list[str], objective: str) -> None:
+    assert load(None, texts).align.objective == objective
 
 
 @pytest.mark.parametrize("text", ["align.lambda", "=3", "seed.deeper=1"])

@@ -11,7 +11,7 @@ from lgsid_ray.artifacts.frontier import ARMS
 from lgsid_ray.config import RunConfig
 from lgsid_ray.errors import StorageError
 from lgsid_ray.evaluate.space import Space
-from lgsid_ray.evaluate.stage import evaluate
+from lgsid_ray.evaluate.stage import evaluate, frontier
 from lgsid_ray.evaluate.table import spread, tables
 from lgsid_ray.execution.storage import StageDir
 from tests.evaluate.conftest import write_stages
@@ -23,17 +23,23 @@ def settings(seed: int = 0, **changes) -> RunConfig:
 
 
 def judged(stages, tmp_path, name: str = "out", **changes) -> tuple[dict, dict, pa.Table]:
-    out = StageDir(f"{tmp_path}/{name}").make()
-    facts = evaluate(settings(**changes), stages, out)
-    return out.read_json("metrics.json"), facts, out.read_table("frontier.parquet")
+    """Metrics of both stages, as the page and the terminal put them together; facts and frontier of the first."""
+    out, sids = (StageDir(f"{tmp_path}/{name}-{part}").make() for part in ("frontier", "evaluate"))
+    facts = frontier(settings(**changes), stages, out)
+    evaluate(settings(**changes), stages, sids)
+    metrics, ours = out.read_json("metrics.json"), sids.read_json("metrics.json")
+    assert not metrics.keys() & ours.keys()
+    return metrics | ours, facts, out.read_table("frontier.parquet")
 
 
 def test_metrics_and_frontier_are_whole(stages, tmp_path):
-    metrics, facts, frontier = judged(stages, tmp_path)
+    metrics, facts, points = judged(stages, tmp_path)
     assert metrics["located"] is True
     assert len(metrics["retrieval"]) == 2 * 4 * 2
     assert {row["space"] for row in metrics["clustering"]} == {"origin", "aligned"}
-    assert set(frontier.column("arm").to_pylist()) == set(ARMS)
+    assert set(points.column("arm").to_pylist()) == set(ARMS)
+    assert set(metrics["saved"]["all"]) == {"aligned"}
+    assert facts["aligned/kept/all"] == metrics["saved"]["all"]["aligned"]["kept"] < 1
     assert metrics["sid_geography"][0]["one_city"] == 1.0
     assert {(row["space"], row["prefix"]) for row in metrics["sid_neighbours"]} == {
         (space, row["prefix"]) for space in ("origin", "aligned") for row in metrics["sid_geography"]
@@ -73,9 +79,9 @@ def test_without_alignment_and_content_only_origin_is_judged(stages, tmp_path):
 
 def test_without_coordinates_there_is_no_late_fusion_and_no_kilometre(space, tmp_path):
     unlocated = Space(space.reference, space.labels, None)
-    metrics, _, frontier = judged(write_stages(tmp_path, unlocated), tmp_path)
+    metrics, _, points = judged(write_stages(tmp_path, unlocated), tmp_path)
     assert metrics["located"] is False
-    assert set(frontier.column("arm").to_pylist()) == {"oracle", "levels", "label_fusion"}
+    assert set(points.column("arm").to_pylist()) == {"oracle", "levels", "label_fusion"}
     assert metrics["frontier"]["all"]["gap_closed"].keys() == {"levels", "label_fusion"}
     assert all(row["district"] is not None for row in metrics["retrieval"])
     assert metrics["sid_geography"][0]["one_city"] == 1.0
@@ -85,8 +91,8 @@ def test_without_coordinates_there_is_no_late_fusion_and_no_kilometre(space, tmp
 
 def test_without_places_and_labels_meaning_is_judged_and_the_rest_has_a_reason(space, tmp_path):
     bare = Space(space.reference, np.full_like(space.labels, -1), None)
-    metrics, _, frontier = judged(write_stages(tmp_path, bare), tmp_path)
-    assert frontier.num_rows == 0
+    metrics, _, points = judged(write_stages(tmp_path, bare), tmp_path)
+    assert points.num_rows == 0
     assert metrics["frontier"]["all"] == {"reason": "no item has a known district"}
     for row in metrics["retrieval"]:
         assert row["similarity"] > 0
@@ -98,8 +104,8 @@ def test_without_places_and_labels_meaning_is_judged_and_the_rest_has_a_reason(s
 
 
 def test_one_item_gives_reasons_not_errors(stages_of_one_item, tmp_path):
-    metrics, _, frontier = judged(stages_of_one_item, tmp_path)
-    assert frontier.num_rows == 0
+    metrics, _, points = judged(stages_of_one_item, tmp_path)
+    assert points.num_rows == 0
     assert metrics["frontier"]["all"]["reason"]
     assert all(row["district"] is None and row["reason"] for row in metrics["retrieval"])
     assert all(row["ami"] is None and row["reason"] for row in metrics["clustering"])
@@ -122,6 +128,7 @@ def test_tables_of_three_seeds_show_mean_and_deviation(stages, tmp_path):
     assert f"{closed.mean():.3f}±{closed.std(ddof=1):.3f}" in text
     for title in (
         "Geographic gap closed at 97%",
+        "As saved",
         "Retrieval, queries: train, seeds 0, 1, 2",
         "NMI",
         "SID prefixes",

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from lgsid_ray.artifacts.fusion import Fusion
-from lgsid_ray.evaluate.alignment import frontier_rows, gaps, retrieval_tables
+from lgsid_ray.evaluate.alignment import gaps, lines, retrieval_tables
 from lgsid_ray.evaluate.frontiers import (
     aligned,
+    content_fusion,
+    content_oracle,
     distance_kernel,
     interpolate,
     label_fusion,
@@ -19,7 +21,6 @@ from lgsid_ray.evaluate.frontiers import (
     text_fusion,
     whitened_fusion,
 )
-from lgsid_ray.evaluate.gap import at_floor, compare, gap_closed
 from lgsid_ray.evaluate.retrieval import search
 from lgsid_ray.evaluate.space import draw_queries
 from lgsid_ray.geo.distance import haversine_km
@@ -30,10 +31,6 @@ K = 5
 def ranking(scores: np.ndarray, query: int) -> list[int]:
     others = [item for item in range(len(scores)) if item != query]
     return sorted(others, key=lambda item: -scores[item])[:K]
-
-
-def point(similarity: float, district: float, knob: float = 0.0) -> dict[str, float]:
-    return {"knob": knob, "similarity": similarity, "province": 1.0, "city": 0.5, "district": district}
 
 
 def test_oracle_re_ranks_the_whole_catalogue(space):
@@ -119,7 +116,8 @@ def test_strong_late_fusion_returns_the_nearest_places(space):
 def test_every_arm_begins_at_origin_and_alpha_one_is_the_model(space):
     queries = np.arange(60)
     origin = search(space.reference, queries, K)
-    arms = (oracle, levels, label_fusion, late_fusion, distance_kernel, log_distance, text_fusion, whitened_fusion)
+    arms = (oracle, levels, label_fusion, late_fusion, distance_kernel, log_distance, text_fusion)
+    arms += (whitened_fusion, content_fusion)
     for arm in (make(space, queries, K) for make in (*arms, aligned)):
         assert arm.knobs[0] == 0.0
         assert (arm.found[0] == origin).all()
@@ -134,57 +132,69 @@ def test_interpolation_is_normalised_and_survives_opposites():
     np.testing.assert_allclose(mixed, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
 
 
-def test_the_floor_is_read_between_points():
-    found = at_floor([point(1.0, 0.2, 0.0), point(0.9, 0.6, 1.0), point(0.5, 0.8, 2.0)], 0.95)
-    assert found["district"] == pytest.approx(0.4)
-    assert found["knob"] == pytest.approx(0.5)
-    assert found["similarity"] == pytest.approx(0.95)
-    assert found["reached"]
+def test_the_content_oracle_trades_content_for_the_district(space):
+    queries, gammas = np.arange(0, 240, 7), (0.0, 0.05, 0.3, 4.0)
+    arm = content_oracle(space, queries, K, gammas)
+    for position, gamma in enumerate(gammas):
+        for row, query in enumerate(queries):
+            same = space.labels[:, 2] == space.labels[query, 2]
+            scores = space.content @ space.content[query] + gamma * same
+            assert arm.found[position, row].tolist() == ranking(scores, query)
 
 
-def test_a_frontier_that_doubles_back_gives_its_best():
-    points = [point(1.0, 0.2), point(0.9, 0.3), point(0.98, 0.7), point(0.9, 0.6)]
-    assert at_floor(points, 0.95)["district"] == pytest.approx(0.7)
+def test_content_fusion_is_what_and_where_beside_the_whole(space):
+    queries, texts = np.arange(0, 240, 7), space.texts
+    arm = content_fusion(space, queries, K)
+    told = Fusion.fitted(texts.embedded[texts.trained], 0.0).directions(texts.embedded)
+    for position, weight in enumerate(arm.knobs):
+        beside = space.content + np.where(texts.of[:, None] >= 0, told[texts.of], 0)
+        mixed = space.reference.astype(np.float64) + weight * beside
+        mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
+        for row, query in enumerate(queries):
+            scores = mixed @ mixed[query]
+            chosen = scores[arm.found[position, row]]
+            np.testing.assert_allclose(chosen, scores[ranking(scores, query)], rtol=0, atol=1e-6)
 
 
-def test_an_arm_that_stays_above_the_floor_is_not_extrapolated():
-    found = at_floor([point(1.0, 0.2), point(0.99, 0.4)], 0.95)
-    assert found["district"] == 0.4
-    assert not found["reached"]
-
-
-def test_gap_closed_is_one_for_the_oracle_and_zero_for_origin():
-    line = [point(1.0, 0.2), point(0.8, 0.9)]
-    found = compare({"oracle": line, "same": line, "idle": [point(1.0, 0.2)] * 2}, 0.9)
-    assert found["gap_closed"] == {"same": pytest.approx(1.0), "idle": 0.0}
-    assert found["arms"]["idle"]["reached"] is False
-    assert gap_closed(0.4, 0.4, 0.4) is None
-
-
-def test_no_arm_lies_above_the_oracle(space):
+def test_no_arm_lies_above_its_oracle(space):
     queries = draw_queries(np.array(["train"] * 160 + ["held_place"] * 80), 100, 0)
-    rows = frontier_rows(space, queries)
+    found = lines(space, queries)
     for floor in (0.9, 0.97, 0.99):
-        for found in gaps(space, rows, list(queries.groups), floor).values():
-            # The oracle's line is read between steps of γ, hence the hair's breadth.
-            assert 0 < found["gap_closed"]["aligned"] < 1.01
-            assert all(0 <= closed < 1.01 for closed in found["gap_closed"].values())
+        told = gaps(space, queries, found, floor, 0)
+        # The oracles' lines are read between steps of γ, hence the hair's breadth.
+        for kind in ("frontier", "content_frontier"):
+            for group in told[kind].values():
+                assert 0 < group["gap_closed"]["aligned"] < 1.01
+                assert all(closed < 1.01 for closed in group["gap_closed"].values() if closed is not None)
 
 
 def test_a_floor_of_all_meaning_is_read_at_origin(space):
     queries = draw_queries(np.array(["train"] * 240), 100, 0)
-    found = gaps(space, frontier_rows(space, queries), ["all"], 1.0)["all"]
+    found = gaps(space, queries, lines(space, queries), 1.0, 0)["frontier"]["all"]
     assert all(closed is None or closed >= 0 for closed in found["gap_closed"].values())
+
+
+def test_a_saved_space_is_read_at_what_it_keeps(space):
+    queries = draw_queries(np.array(["train"] * 240), 240, 0)
+    found = lines(space, queries)
+    kept = gaps(space, queries, found, 0.97, 0)["saved"]["all"]["aligned"]
+    at_that = gaps(space, queries, found, kept["kept"], 0)["frontier"]["all"]
+    assert kept["gap_closed"] == pytest.approx(at_that["gap_closed"])
+    assert kept["point"]["knob"] == 1.0
+    assert kept["saved_interval"][0] < kept["saved"] < kept["saved_interval"][1]
+    origin = gaps(replace(space, aligned=space.reference), queries, found, 0.97, 0)["saved"]["all"]["aligned"]
+    assert origin["kept"] == pytest.approx(1.0)
+    assert not origin["saved"]
 
 
 def test_one_item_one_district_and_few_items_give_reasons(space):
     few = type(space)(space.reference[:3], space.labels[:3], space.xyz[:3])
     queries = draw_queries(np.array(["train"] * 3), 10, 0)
-    assert gaps(few, frontier_rows(few, queries), ["all"], 0.97)["all"]["reason"].startswith("too few items")
+    assert gaps(few, queries, lines(few, queries), 0.97, 0)["frontier"]["all"]["reason"].startswith("too few items")
     rows = retrieval_tables(few, queries, [2, 5])
     assert [row["district"] is None for row in rows if row["group"] == "all"] == [False, True]
     one = type(space)(space.reference, np.zeros_like(space.labels), space.xyz)
     queries = draw_queries(np.array(["train"] * 240), 10, 0)
-    found = gaps(one, frontier_rows(one, queries), ["all"], 0.97)["all"]
+    found = gaps(one, queries, lines(one, queries), 0.97, 0)["frontier"]["all"]
     assert set(found["gap_closed"].values()) == {None}
     assert "no gap" in found["reason"]

@@ -9,7 +9,7 @@ import pytest
 from lgsid_ray.artifacts import Embeddings, Items, Quarantine, Sids
 from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.config import RunConfig
-from lgsid_ray.evaluate.stage import evaluate
+from lgsid_ray.evaluate.stage import evaluate, frontier
 from lgsid_ray.execution.storage import StageDir
 
 ATTACKS = [
@@ -47,8 +47,8 @@ def write_run(root: Any, count: int, located: bool = True, labelled: bool = True
     district = rng.integers(0, 15, count)
     city = district // 3
     places = CENTRES[city] + rng.normal(scale=0.06, size=(count, 2))
-    names = ["catalogue", "embed", "embed_content", "embed_aligned", "reward", "align", "tokenise", "evaluate"]
-    stages = {name: StageDir(f"{root}/{name}").make() for name in [*names, "rank", "generate"]}
+    names = ["catalogue", "embed", "embed_content", "embed_aligned", "reward", "align", "tokenise"]
+    stages = {name: StageDir(f"{root}/{name}").make() for name in [*names, "frontier", "evaluate", "rank", "generate"]}
     columns: dict[str, Any] = {field.name: pa.nulls(count, field.type) for field in Items.schema}
     columns |= {"item_index": np.arange(count), "item_id": [f"i{i}" for i in range(count)]}
     columns |= {"name": [ATTACKS[i % 5] if i % 20 < 5 else f"Cafe {i}" for i in range(count)]}
@@ -65,7 +65,8 @@ def write_run(root: Any, count: int, located: bool = True, labelled: bool = True
     write_sids(stages["tokenise"], np.stack([city * 2 + district % 2, rng.integers(0, 8, count)], axis=1))
     write_training(stages)
     config = RunConfig.model_validate({"evaluate": {"ks": [5, 10], "queries": 100}})
-    judged = {name: stages[name] for name in names[:-1] if located or name != "embed_aligned"}
+    judged = {name: stages[name] for name in names if located or name != "embed_aligned"}
+    frontier(config, judged, stages["frontier"])
     evaluate(config, judged, stages["evaluate"])
     for name, stage in stages.items():
         facts = {"rows": count, "split": {"train": 180}, "sizes": [12, 8]}

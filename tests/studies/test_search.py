@@ -35,7 +35,7 @@ def start(config: Path, out: Path) -> subprocess.Popen[str]:
 
 def finished(out: Path) -> int:
     """Trials of which every stage is done."""
-    return len(list(out.glob("evaluate/*/manifest.json")))
+    return len(list(out.glob("tokenise/*/*/manifest.json")))
 
 
 def computed(out: Path) -> dict[Path, int]:

@@ -20,7 +20,7 @@ from lgsid_ray.studies.study import run_study
 from lgsid_ray.studies.table import comma_separated, markdown, summarise, write
 
 METRICS: dict[str, dict[str, Any]] = {
-    "evaluate": {
+    "frontier": {
         "retrieval": [
             {"space": "origin", "group": "all", "k": 5, "district": 0.2},
             {"space": "aligned", "group": "all", "k": 5, "district": 0.6},
@@ -34,11 +34,11 @@ METRICS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("where", "value"),
     [
-        ("evaluate:retrieval[space=aligned,group=all,k=5].district", 0.6),
-        ("evaluate:retrieval[space=aligned,group=all,k=10].district", None),
-        ("evaluate:frontier.all.gap_closed.aligned", 0.8),
-        ("evaluate:frontier.all.gap_closed.late_fusion", None),
-        ("evaluate:frontier.all", None),
+        ("frontier:retrieval[space=aligned,group=all,k=5].district", 0.6),
+        ("frontier:retrieval[space=aligned,group=all,k=10].district", None),
+        ("frontier:frontier.all.gap_closed.aligned", 0.8),
+        ("frontier:frontier.all.gap_closed.late_fusion", None),
+        ("frontier:frontier.all", None),
         ("rank:models.din/hgit.test.mean.auc", 0.76),
         ("rank:ok", None),
         ("generate:models", None),
@@ -59,7 +59,7 @@ name: small
 base: base.yaml
 seeds: [0, 1]
 arms: {ours: {}, other: {align.lambda: 1.8, tokenizer: {sizes: [4, 4]}}}
-measures: {T@5: 'evaluate:retrieval[space=aligned,group=all,k=5].district'}
+measures: {T@5: 'frontier:retrieval[space=aligned,group=all,k=5].district'}
 """
 
 
@@ -68,16 +68,23 @@ def test_arms_are_overrides_of_the_base_for_every_seed(tmp_path: Path) -> None:
     chosen = settings(base, study.arms, study.seeds, "study")
     assert [(one.arm, one.seed) for one in chosen] == [("ours", 0), ("ours", 1), ("other", 0), ("other", 1)]
     assert [one.config.seed for one in chosen] == [0, 1, 0, 1]
-    assert [one.config.align.lambda_ for one in chosen] == ["auto", "auto", 1.8, 1.8]
+    assert [one.config.align.model_dump().get("lambda_") for one in chosen] == [None, None, 1.8, 1.8]
     assert [one.config.tokenizer.sizes for one in chosen][1:3] == [[8, 4], [4, 4]]
     assert {one.config.align.steps for one in chosen} == {9}
+    assert {one.config.catalogue.seed for one in chosen} == {0}
+
+
+def test_every_seed_may_hold_out_something_else(tmp_path: Path) -> None:
+    study, base = load_study(_study(tmp_path, GOOD + "resplit: true"))
+    chosen = settings(base, study.arms, study.seeds, "study", study.resplit)
+    assert [(one.config.seed, one.config.catalogue.seed) for one in chosen] == [(0, 0), (1, 1), (0, 0), (1, 1)]
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         (GOOD.replace("name: small", "name: a/b"), "name"),
-        (GOOD.replace("evaluate:retr", "retr"), "stage:path"),
+        (GOOD.replace("frontier:retr", "retr"), "stage:path"),
         (GOOD.replace("k=5", "k={k}"), "T@5: k stands for nothing; space, tokenizer do"),
         (GOOD.replace("arms:", "arm:"), "arm: unknown key"),
         (GOOD.replace("base.yaml", "nowhere.yaml"), "nowhere.yaml: no such file"),
@@ -104,13 +111,13 @@ def test_a_mapping_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> 
 def test_a_measure_that_no_arm_reaches_is_refused_before_anything_runs(tmp_path: Path) -> None:
     text = GOOD.replace("arms:", "until: tokenise\narms:")
     study, base = load_study(_study(tmp_path, text))
-    with pytest.raises(ConfigError, match="'T@5' is of stage evaluate, which no arm runs up to tokenise"):
+    with pytest.raises(ConfigError, match="'T@5' is of stage frontier, which no arm runs up to tokenise"):
         run_study(study, base, str(tmp_path / "run"), print)
 
 
 def test_a_measure_of_no_stage_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    study, base = load_study(_study(tmp_path, GOOD.replace("evaluate:", "evaluation:")))
-    with pytest.raises(ConfigError, match="'evaluation' is no stage"):
+    study, base = load_study(_study(tmp_path, GOOD.replace("frontier:", "frontiers:")))
+    with pytest.raises(ConfigError, match="'frontiers' is no stage"):
         run_study(study, base, str(tmp_path / "run"), print)
 
 
@@ -125,7 +132,7 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(runs, "run_one", run_one)
     study, base = load_study(_study(tmp_path, GOOD))
     chosen = settings(base, study.arms, study.seeds, "study")
-    found = runs.run_all(chosen, "nowhere", "evaluate", study.measures, 1, lambda _: None)
+    found = runs.run_all(chosen, "nowhere", "frontier", study.measures, 1, lambda _: None)
     assert [one.error for one in found] == ["diverged", None, None, "internal error: KeyError: 'bug'"]
 
 
@@ -133,7 +140,7 @@ def test_measures_name_the_runs_tokenizer_and_the_embeddings_it_reads(
     tmp_path: Path,
 ) -> None:
     run = Run(str(tmp_path), load(None, ["tokenizer.embeddings=origin"]))
-    wanted = {"T@5": "evaluate:retrieval[space={space},group=all,k=5].district", "AUC": "rank:{tokenizer}"}
+    wanted = {"T@5": "frontier:retrieval[space={space},group=all,k=5].district", "AUC": "rank:{tokenizer}"}
     for stage in standing(run)[-1][0].inputs.values():
         if stage in METRICS:
             run.directory(stage).write_json("metrics.json", {**METRICS[stage], "hgit": 0.76})
