@@ -190,6 +190,9 @@ ENTRIES: tuple[Entry, ...] = (
 )
 # fmt: on
 
+ALIGNING = {entry.stage.name for entry in ENTRIES if entry.when in (_aligned, _preferring)}
+"""The stages that only alignment needs."""
+
 STAGES: Mapping[str, str] = {entry.stage.name: entry.stage.summary for entry in ENTRIES}
 """What the command line calls each stage, and its line of help."""
 
@@ -221,7 +224,8 @@ def needed(config: RunConfig, until: str | Sequence[str] | None) -> list[Stage]:
         found = {stage.name for stage in stages if name in (stage.name, stage.family)}
         if not found:
             known = dict.fromkeys(stage.family for stage in stages)
-            raise ConfigError(f"stage {name!r} is not part of this run; its stages are {', '.join(known)}")
+            hint = "; to align the encoder, set align.enabled=true" if name in ALIGNING else ""
+            raise ConfigError(f"stage {name!r} is not part of this run{hint}; its stages are {', '.join(known)}")
         wanted |= found
     for stage in reversed(stages):
         if stage.name in wanted:

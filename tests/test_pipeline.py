@@ -57,7 +57,10 @@ def test_without_alignment_nothing_of_it_is_planned() -> None:
     found = names("tokenizer.embeddings=origin")
     assert not {"sample", "embed_lists", "reward", "prefer", "align", "embed_aligned"} & set(found)
     assert names("tokenizer.embeddings=origin", until="sample") == ["catalogue", "sample"]
-    with pytest.raises(ConfigError, match="'align' is not part of this run; its stages are catalogue, sample"):
+    with pytest.raises(
+        ConfigError,
+        match="'align' is not part of this run; to align the encoder, set align.enabled=true; its stages are catalogue, sample",
+    ):
         names("tokenizer.embeddings=origin", until="align")
 
 

@@ -114,6 +114,8 @@ def _stage_command(stage: str, summary: str) -> Any:
         debug: Debug = False,
     ) -> None:
         run = run_until(configure(config, overrides, ray_address), out, stage)
+        if stage == "frontier":
+            _print_metrics([run], [stage])
         last, manifest = standing(run, stage)[-1]
         assert manifest is not None
         table = Table("fact", "value", title=last.name)
@@ -133,17 +135,17 @@ def _told(fact: Any) -> str:
     return "\n".join(f"{key}: {value}" for key, value in fact.items()) if isinstance(fact, dict) else str(fact)
 
 
-def _judged(run: "Run") -> dict[str, Any]:
+def _judged(run: "Run", stages: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for stage in JUDGED:
+    for stage in stages:
         found |= run.directory(stage).read_json("metrics.json")
     return found
 
 
-def _print_metrics(runs: "list[Run]") -> None:
+def _print_metrics(runs: "list[Run]", stages: Sequence[str] = JUDGED) -> None:
     from lgsid_ray.evaluate.table import tables
 
-    for table in tables([_judged(run) for run in runs]):
+    for table in tables([_judged(run, stages) for run in runs]):
         console.print(table)
 
 

@@ -26,13 +26,17 @@ SHORT = {
 def tables(metrics: list[Metrics]) -> list[Table]:
     """The tables of one run or of several seeds of the same run: gap closed, retrieval, clusters, SIDs, codebooks.
 
-    Each of `metrics` is what the stages `frontier` and `evaluate` have written, together.
+    Each of `metrics` is what the stages `frontier` and `evaluate` have written, together, or what one of them has.
 
     Rows and columns are those of the first run; a cell is `mean±standard deviation` over the runs, or the value
     alone where there is one. A dash stands for what could not be measured; its reason stands in metrics.json.
     """
-    made = [_gaps(metrics), _saved(metrics), *(_retrieval(metrics, group) for group in metrics[0]["groups"])]
-    made += [_orders(metrics), _clustering(metrics), _sid_geography(metrics), _codebook(metrics)]
+    made = list[Table]()
+    if "frontier" in metrics[0]:
+        made += [_gaps(metrics), _saved(metrics), *(_retrieval(metrics, group) for group in metrics[0]["groups"])]
+        made += [_orders(metrics), _clustering(metrics)]
+    if "codebook" in metrics[0]:
+        made += [_sid_geography(metrics), _codebook(metrics)]
     return [table for table in made if table.row_count]
 
 

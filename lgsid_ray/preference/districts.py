@@ -111,7 +111,7 @@ def require_districts(config: RunConfig, facts: Facts) -> None:
     if facts["training_districts"] < 2:
         raise InputError(
             f"catalogue: the training items lie in {facts['training_districts']} known (province, city, district), so "
-            "none lies elsewhere; map finer labels, or set tokenizer.embeddings=origin to do without alignment"
+            "none lies elsewhere; map finer labels, or do without preferences: align.objective=distil, or no alignment"
         )
 
 

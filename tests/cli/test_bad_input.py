@@ -26,6 +26,7 @@ PLAIN = (
     "rank.enabled=false",
     "generate.enabled=false",
 )
+PREFERRED = ("tokenizer.embeddings=aligned", "align.objective=gdpo")
 
 
 def lgsid(*words: str) -> Result:
@@ -236,10 +237,10 @@ def test_a_log_without_times_leaves_out_what_needs_them(tmp_path: Path) -> None:
 
 def test_one_item_alone_goes_as_far_as_one_item_can(tmp_path: Path) -> None:
     place(tmp_path, csv(items(1)), csv([{**row, "item_id": "i0"} for row in log()]))
-    aligned = run(tmp_path, "run", "tokenizer.sizes=[1, 1]")
+    aligned = run(tmp_path, "run", *PREFERRED, "tokenizer.sizes=[1, 1]")
     assert aligned.exit_code == 3
     assert "lie in 1 known (province, city, district)" in aligned.stderr
-    assert "tokenizer.embeddings=origin" in aligned.stderr
+    assert "align.objective=distil" in aligned.stderr
     clusters = run(tmp_path, "run", *PLAIN, "tokenizer.sizes=[64, 32, 32]")
     assert clusters.exit_code == 2
     assert finished(tmp_path) == {"catalogue"}  # told before the expensive stages, not after them
@@ -260,9 +261,9 @@ def test_one_item_alone_goes_as_far_as_one_item_can(tmp_path: Path) -> None:
 
 def test_all_items_at_one_point_are_tokenised_but_not_aligned(tmp_path: Path) -> None:
     place(tmp_path, csv([{**row, "lat": 30.27, "lon": -97.74} for row in items(30)]))
-    aligned = run(tmp_path, "run", "tokenizer.sizes=[4, 4]")
+    aligned = run(tmp_path, "run", *PREFERRED, "tokenizer.sizes=[4, 4]")
     assert aligned.exit_code == 3
-    assert re.search(r"the training items lie in 1 known \(province, city, district\).*=origin", aligned.stderr)
+    assert re.search(r"the training items lie in 1 known \(province, city, district\).*=distil", aligned.stderr)
     assert finished(tmp_path) == {"catalogue"}  # told before anything was computed from it
     whole = run(tmp_path, "run", *PLAIN, "tokenizer.sizes=[4, 4]")
     assert whole.exit_code == 0, whole.output
