@@ -1,4 +1,4 @@
-"""Units of work, streamed by Ray Data through a pool of actors that hold what all units need."""
+"""Units of work: streamed by Ray Data through a pool of actors that hold what all units need, or a task each."""
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +29,16 @@ def stream(
             num_gpus=gpus,
         )
     )
+
+
+def tasks(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What each job returns, in order: every job is a task with a CPU."""
+    return list(ray.get([_call.remote(job) for job in jobs]))
+
+
+@ray.remote
+def _call(job: Callable[[], Any]) -> Any:
+    return job()
 
 
 def rows_of(dataset: "ray.data.Dataset") -> Iterator[dict[str, Any]]:

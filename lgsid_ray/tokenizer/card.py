@@ -6,20 +6,22 @@ of level 1, of which the card shows the largest.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lgsid_ray.arrays import Int32
 from lgsid_ray.artifacts import Items
+from lgsid_ray.artifacts.keys import unpack_sids
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.tokenizer import TokenizerBase
 from lgsid_ray.execution.stage import Inputs
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.codec import sid_text
+from lgsid_ray.tokenizer.collisions import Crowd, bits
 from lgsid_ray.tokenizer.markdown import one_line, table
-from lgsid_ray.tokenizer.survey import Survey, bits, prefix_counts, survey
+from lgsid_ray.tokenizer.survey import Survey
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 MAPPED, WORST = 64, 10
@@ -29,24 +31,36 @@ Row = Mapping[str, Any]
 
 
 def write_card(
-    config: RunConfig, inputs: Inputs, out: StageDir, tokenizer: Tokenizer, tokens: Int32, metrics: Mapping[str, Any]
+    config: RunConfig,
+    inputs: Inputs,
+    out: StageDir,
+    tokenizer: Tokenizer,
+    metrics: Row,
+    level_1: Survey,
+    held: Sequence[Counter[int]],
+    fullest: Sequence[Crowd],
 ) -> None:
-    """Write `card.md` and `card.json` of a tokenizer that gave all items (n, L) tokens with these metrics."""
+    """Write `card.md` and `card.json` of a tokenizer that gave all items SIDs with these metrics.
+
+    Args:
+        level_1: what stands behind its codes. held: per length of a prefix, {items: prefixes that have so many}.
+        fullest: the SIDs with most items, in this order.
+    """
     settings, sizes = config.tokenizer, tokenizer.sizes
-    items = Items(inputs["catalogue"])
-    found = survey(items, tokens[:, 0], sizes[0])
-    made = {"seed": config.seed, "splits": found.splits, **_embeddings(inputs["vectors"], tokenizer.dimension)}
-    rows = code_rows(found)
+    made = {"seed": config.seed, "splits": level_1.splits, **_embeddings(inputs["vectors"], tokenizer.dimension)}
+    rows = code_rows(level_1)
     out.write_json("card.json", {"made_from": made, "level_1": rows})
     text = "\n\n".join(
         [
             f"# Tokenizer {settings.label}",
             _made_from(settings, tokenizer, made),
             f"## Settings\n\n{_settings(settings)}",
-            f"## Codebooks\n\n{_codebooks(sizes, tokens, metrics['levels'])}",
-            f"## SIDs\n\n{_sids(sizes, tokens, metrics)}",
+            f"## Codebooks\n\n{_codebooks(held, metrics)}",
+            f"## SIDs\n\n{_sids(sizes, metrics, fullest[0])}",
             f"## Map of level 1\n\n{_map(rows)}",
-            _widest(rows, tokenizer.levels[0].space) if found.places else _fullest(items, sizes, tokens),
+            _widest(rows, tokenizer.levels[0].space)
+            if level_1.places
+            else _fullest(Items(inputs["catalogue"]), sizes, fullest),
         ]
     )
     with out.write("card.md") as file:
@@ -107,31 +121,28 @@ def _settings(settings: TokenizerBase) -> str:
     return f"{table(['setting', 'here', 'by default'], rows)}\n\nAll others are as they are by default."
 
 
-def _codebooks(sizes: Sequence[int], tokens: Int32, levels: Sequence[Row]) -> str:
+def _codebooks(held: Sequence[Counter[int]], metrics: Row) -> str:
     rows = []
-    for row in levels:
-        place, used = row["level"], round(row["usage"] * row["size"])
-        told = bits(prefix_counts(tokens[:, :place], sizes[:place])[1])
+    for row, prefixes in zip(metrics["levels"], held, strict=True):
+        used, told = round(row["usage"] * row["size"]), bits(prefixes)
         figures = (f"{row['perplexity']:.1f}", f"{row['kl']:.3f}", f"{row['relative_error']:.3f}", f"{told:.2f}")
-        rows.append((str(place), str(row["size"]), f"{row['usage']:.1%}", str(row["size"] - used), *figures))
+        rows.append((str(row["level"]), str(row["size"]), f"{row['usage']:.1%}", str(row["size"] - used), *figures))
     head = ["level", "size", "in use", "dead codes", "perplexity", "KL", "error left", "bits"]
     return (
         f"{table(head, rows)}\n\n"
         "Perplexity is how many codes the level's usage is worth, KL (nats) how far it is from even. Error left is\n"
         "what the prefix up to here leaves of the embeddings' variance. Bits is the entropy of that prefix: to tell\n"
-        f"each item from all others takes log2({len(tokens):,}) = {np.log2(len(tokens)):.2f}."
+        f"each item from all others takes log2({metrics['items']:,}) = {np.log2(metrics['items']):.2f}."
     )
 
 
-def _sids(sizes: Sequence[int], tokens: Int32, metrics: Row) -> str:
+def _sids(sizes: Sequence[int], metrics: Row, largest: Crowd) -> str:
     if metrics["distinct_sids"] == metrics["items"]:
         return f"{metrics['items']:,} items, each with a SID of its own."
-    first, counts = prefix_counts(tokens, sizes)
-    largest = sid_text(tokens[first[counts.argmax()]].tolist())
     return (
         f"{metrics['distinct_sids']:,} SIDs for {metrics['items']:,} items: {metrics['collision_rate']:.1%} of the "
         f"items share theirs, and {metrics['sid_collision_rate']:.1%}\n"
-        f"of the SIDs are shared. The largest, `{largest}`, has {counts.max():,} items."
+        f"of the SIDs are shared. The largest, `{_text(largest, sizes)}`, has {largest.items:,} items."
     )
 
 
@@ -151,17 +162,19 @@ def _widest(rows: Sequence[Row], space: str) -> str:
     return f"## The {len(shown)} widest codes of level 1\n\n{why}\n\n{_codes(shown)}"
 
 
-def _fullest(items: Items, sizes: Sequence[int], tokens: Int32) -> str:
+def _fullest(items: Items, sizes: Sequence[int], fullest: Sequence[Crowd]) -> str:
     """The SIDs with most items: what is worst where nothing lies anywhere."""
-    first, counts = prefix_counts(tokens, sizes)
-    most = np.lexsort((first, -counts))[:WORST]
-    names = items.rows(first[most], ["name"]).column("name").to_pylist()
-    sids = [f"`{sid_text(row)}`" for row in tokens[first[most]].tolist()]
-    rows = list(zip(sids, (f"{count:,}" for count in counts[most]), names, strict=True))
+    names = items.rows(np.array([crowd.first for crowd in fullest]), ["name"]).column("name").to_pylist()
+    told = zip(fullest, names, strict=True)
+    rows = [(f"`{_text(crowd, sizes)}`", f"{crowd.items:,}", name) for crowd, name in told]
     return (
         f"## The {len(rows)} fullest SIDs\n\nWorst are the SIDs with most items, since none has coordinates.\n\n"
         f"{table(['SID', 'items', 'for example'], rows)}"
     )
+
+
+def _text(crowd: Crowd, sizes: Sequence[int]) -> str:
+    return sid_text(unpack_sids(np.array([crowd.key]), sizes)[0].tolist())
 
 
 def _codes(rows: Sequence[Row]) -> str:

@@ -1,13 +1,12 @@
 """How good codebooks are, over the whole set of items: usage, perplexity, KL, collisions, reconstruction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lgsid_ray.arrays import Float32, Int32, Int64
-from lgsid_ray.artifacts.keys import pack_sids
 from lgsid_ray.tokenizer.residual import kl_to_uniform
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
@@ -51,28 +50,32 @@ def level_metrics(counts: Int64) -> dict[str, float]:
     }
 
 
-def collision_metrics(codes: Int64) -> dict[str, Any]:
-    """How many items share their SID, at item level and at SID level."""
-    _, counts = np.unique(codes, return_counts=True)
+def levels_metrics(counts: Sequence[Int64], errors: Errors) -> list[dict[str, Any]]:
+    """Those of every level, of how often each of its codes occurs; errors are relative to the embeddings' variance."""
+    variance = errors.square - float(np.square(errors.total).sum()) / errors.count
+    relative = [left / variance if variance > 0 else 0.0 for left in errors.left]
+    return [
+        {"level": level, **level_metrics(held), "relative_error": error}
+        for level, (held, error) in enumerate(zip(counts, relative, strict=True), start=1)
+    ]
+
+
+def collision_metrics(held: Mapping[int, int]) -> dict[str, Any]:
+    """How many items share their SID, at item level and at SID level; of {items: SIDs that have so many}."""
+    items, sids = sum(count * times for count, times in held.items()), sum(held.values())
     return {
-        "items": len(codes),
-        "distinct_sids": len(counts),
-        "collision_rate": float(counts[counts > 1].sum() / len(codes)),
-        "sid_collision_rate": float((counts > 1).mean()),
-        "max_items_per_sid": int(counts.max()),
+        "items": items,
+        "distinct_sids": sids,
+        "collision_rate": (items - held.get(1, 0)) / items,
+        "sid_collision_rate": (sids - held.get(1, 0)) / sids,
+        "max_items_per_sid": max(held),
     }
 
 
-def tokenizer_metrics(sizes: Sequence[int], tokens: Int32, errors: Errors) -> dict[str, Any]:
-    """All of them, of (n, L) tokens of all items; errors are relative to the variance of the embeddings."""
-    variance = errors.square - float(np.square(errors.total).sum()) / errors.count
-    levels = []
-    for level, size in enumerate(sizes):
-        counts = np.bincount(tokens[:, level], minlength=size)
-        relative = errors.left[level] / variance if variance > 0 else 0.0
-        levels.append({"level": level + 1, **level_metrics(counts), "relative_error": relative})
+def tokenizer_metrics(levels: list[dict[str, Any]], held: Mapping[int, int], errors: Errors) -> dict[str, Any]:
+    """All of them: see `levels_metrics` and `collision_metrics`."""
     return {
-        **collision_metrics(pack_sids(tokens, sizes)),
+        **collision_metrics(held),
         "reconstruction_error": errors.left[-1] / errors.count,
         "relative_error": levels[-1]["relative_error"],
         "levels": levels,

@@ -92,4 +92,4 @@ def changed(before: AnyInt, after: AnyInt) -> list[dict[str, Any]]:
 def _tokens(config: TokenizerBase, seed: int, work: list[Span], out: StageDir) -> AnyInt:
     """All items' tokens by a tokenizer that is fitted in `out`."""
     fitted(config, seed, work, out.make())
-    return encode_all(work, out, config.kmeans.actors, config.last_level == "shared").tokens
+    return encode_all(work, out, config.kmeans.actors, config.last_level == "shared")[0].tokens()

@@ -1,35 +1,53 @@
 """The tokenise stage: fit a tokenizer to the training items, stream all items through it, rank collisions."""
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from lgsid_ray.arrays import Int32
-from lgsid_ray.artifacts import Interactions, Inverse, Sids, Trie
-from lgsid_ray.artifacts.keys import pack_sids
-from lgsid_ray.artifacts.sids import unique_tokens
+from lgsid_ray.arrays import Int64
+from lgsid_ray.artifacts import Inverse, Items, Sids
 from lgsid_ray.artifacts.spans import Span, spans
-from lgsid_ray.artifacts.table import lists
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.tokenizer import TokenizerBase
 from lgsid_ray.errors import ConfigError, GateError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.execution.stream import tasks
+from lgsid_ray.tokenizer.buckets import (
+    FULLEST,
+    RESOLVING,
+    Settled,
+    Site,
+    build_trie,
+    count,
+    look,
+    publish,
+    settle,
+    spread,
+)
 from lgsid_ray.tokenizer.card import write_card
-from lgsid_ray.tokenizer.codec import sid_texts
-from lgsid_ray.tokenizer.collisions import collision_ranks, inverse_parts, sid_order
-from lgsid_ray.tokenizer.encoding import ENCODING, encode_all
-from lgsid_ray.tokenizer.metrics import tokenizer_metrics
+from lgsid_ray.tokenizer.collisions import Crowd, Held, bucket_starts
+from lgsid_ray.tokenizer.encoded import ENCODING
+from lgsid_ray.tokenizer.encoding import encode_all
+from lgsid_ray.tokenizer.metrics import levels_metrics, tokenizer_metrics
 from lgsid_ray.tokenizer.pool import Pool
 from lgsid_ray.tokenizer.registry import FITS, TRAINED
+from lgsid_ray.tokenizer.survey import Survey, survey_level_1
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 from lgsid_ray.tokenizer.training import training_items
 
 SPAN_ROWS = 65_536
 """Items of a shard, and of a batch that is encoded: the unit of resuming."""
-INVERSE_ROWS = 500_000
+BUCKET_ROWS = 250_000
+"""Items of a bucket, about; and of a part of the inverse table."""
+LOOKED_AT = 1_000
+"""Items of a bucket whose SIDs are looked at to find where the next begins, about."""
+Tasks = Callable[[Sequence[Callable[[], Any]]], list[Any]]
+"""Does jobs, and returns what they do, in order."""
 
 
 def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
@@ -38,29 +56,31 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     `trie.safetensors` tells generators which tokens may follow which. Beside them `card.md` tells what the tokenizer
     was made from and how good it is, `card.json` the rest of it for programs. The tokenizer is fitted to the training
     items and gives tokens to all. To use every item of a catalogue, hold none out (catalogue.split). A stage that was
-    cut short goes on with the tokenizer and the tokens that it has left. The driver holds the tokenizer and, to rank
-    collisions and to turn the table around, the items' tokens, keys and popularity (some 100 bytes an item).
+    cut short goes on with the tokenizer and the tokens that it has left.
+
+    The driver holds the tokenizer, counts, and one SID of some hundreds. Collisions are ranked in tasks, a bucket of
+    SIDs each. Three tasks hold something of every item: that which counts the log (16 bytes an item), that which builds
+    the trie (30 a node, of which an item has one to three), and that which surveys level 1 for the card (some 40). Of a
+    single span the driver does it all.
 
     Raises:
         ConfigError: more clusters than training items. GateError: a codebook has collapsed.
     """
-    settings = config.tokenizer
-    work = spans(inputs["catalogue"], inputs["vectors"], SPAN_ROWS)
+    settings, catalogue = config.tokenizer, inputs["catalogue"]
+    work = spans(catalogue, inputs["vectors"], SPAN_ROWS)
     tokenizer = fitted(settings, config.seed, work, out)
-    encoded = encode_all(work, out, settings.kmeans.actors, settings.last_level == "shared")
-    item_id, tokens = encoded.item_id, encoded.tokens
-    metrics = tokenizer_metrics(tokenizer.sizes, tokens, encoded.errors)
-    _require_usage(metrics, settings.min_usage)
-    keys = pack_sids(tokens, tokenizer.sizes)
-    order = sid_order(keys, Interactions(inputs["catalogue"]).popularity(len(tokens)), item_id)
-    ranks = collision_ranks(keys, order)
-    _write_sids(out, item_id, tokens, ranks, settings.disambiguate)
-    Inverse(out).remove()
-    for number, part in enumerate(inverse_parts(keys, tokenizer.sizes, order, item_id, INVERSE_ROWS)):
-        Inverse(out).write(part, f"part-{number:05d}.parquet")
-    Trie.build(unique_tokens(tokens, ranks)).save(out)
+    encoded, errors = encode_all(work, out, settings.kmeans.actors, settings.last_level == "shared")
+    site, do = Site(catalogue, out, encoded, tokenizer.sizes), tasks if len(encoded) > 1 else _here
+    for leftover in (Sids.name, Inverse.name, RESOLVING):  # sooner made anew than looked through
+        out.remove(leftover)
+    counts, starts = _looked(site, do)
+    levels = levels_metrics(counts, errors)
+    _require_usage(levels, settings.min_usage)
+    held, fullest = _settled(site, starts, do)
+    metrics = tokenizer_metrics(levels, held[-1], errors)
+    found = _published(site, metrics["distinct_sids"] < metrics["items"], settings.disambiguate, do)
     out.write_json("metrics.json", metrics)
-    write_card(config, inputs, out, tokenizer, tokens, metrics)
+    write_card(config, inputs, out, tokenizer, metrics, found, held, fullest)
     return {
         **{key: value for key, value in metrics.items() if key != "levels"},
         "sizes": tokenizer.sizes,
@@ -71,6 +91,36 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
             level["level"] for level in metrics["levels"] if level["usage"] * level["size"] == 1 < level["size"]
         ],
     }
+
+
+def _here(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What `tasks` does, without its seconds for starting processes: a span is little work, and little to hold."""
+    return [job() for job in jobs]
+
+
+def _looked(site: Site, do: Tasks) -> tuple[list[Int64], Int64]:
+    """Per level how many items have each code, and the SIDs with which buckets begin; counts popularity beside it."""
+    every = -(-BUCKET_ROWS // LOOKED_AT)
+    _, *seen = do([partial(count, site), *(partial(look, span, site, every) for span in range(len(site.encoded)))])
+    counts = [np.sum(level, axis=0) for level in zip(*(one.counts for one in seen), strict=True)]
+    return counts, bucket_starts(np.concatenate([one.sample for one in seen]), BUCKET_ROWS // every)
+
+
+def _settled(site: Site, starts: Int64, do: Tasks) -> tuple[list[Counter[int]], list[Crowd]]:
+    """Per length of a prefix {items: prefixes that have so many}, and the SIDs with most items, the fullest first."""
+    do([partial(spread, span, site, starts) for span in range(len(site.encoded))])
+    found: list[Settled] = do([partial(settle, bucket, site) for bucket in range(len(starts) + 1)])
+    held = [sum(parts, Held()).prefixes for parts in zip(*(one.held for one in found), strict=True)]
+    fullest = sorted((crowd for one in found for crowd in one.fullest), key=lambda crowd: -crowd.items)
+    return held, fullest[:FULLEST]
+
+
+def _published(site: Site, ranked: bool, disambiguate: bool, do: Tasks) -> Survey:
+    """Write SIDs and trie, with ranks where items share SIDs, and survey the first level."""
+    survey = partial(survey_level_1, Items(site.catalogue), site.encoded, site.sizes[0])
+    parts = [partial(publish, span, site, disambiguate) for span in range(len(site.encoded))]
+    found: Survey = do([survey, partial(build_trie, site.out, ranked), *parts])[0]  # the longest first
+    return found
 
 
 def fitted(config: TokenizerBase, seed: int, work: list[Span], out: StageDir) -> Tokenizer:
@@ -100,20 +150,6 @@ def _sized(config: TokenizerBase, work: list[Span], training: int) -> TokenizerB
     return config.sized(work[-1].stop, training)
 
 
-def _write_sids(out: StageDir, item_id: pa.ChunkedArray, tokens: Int32, ranks: Int32, disambiguate: bool) -> None:
-    Sids(out).remove()
-    for number, start in enumerate(range(0, len(tokens), SPAN_ROWS)):
-        mine, rank = tokens[start : start + SPAN_ROWS], ranks[start : start + SPAN_ROWS]
-        columns = {
-            "item_index": np.arange(start, start + len(mine)),
-            "item_id": item_id.slice(start, len(mine)),
-            "tokens": lists(mine, pa.int32()),
-            "collision": rank,
-            "sid": sid_texts(mine, rank if disambiguate else np.zeros_like(rank)),
-        }
-        Sids(out).write(pa.table(columns), f"part-{number:05d}.parquet")
-
-
 def require_items(config: RunConfig, facts: Facts) -> None:
     """Refuse codebooks larger than the number of training items that the catalogue's facts tell.
 
@@ -132,8 +168,8 @@ def _require_codes(config: TokenizerBase, items: int) -> None:
         )
 
 
-def _require_usage(metrics: dict[str, Any], least: float) -> None:
-    for level in metrics["levels"]:
+def _require_usage(levels: list[dict[str, Any]], least: float) -> None:
+    for level in levels:
         if level["usage"] < least:
             raise GateError(
                 f"level {level['level']} of the tokenizer uses {level['usage']:.1%} of its {level['size']} codes, "

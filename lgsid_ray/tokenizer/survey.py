@@ -1,10 +1,11 @@
 """What stands behind a tokenizer's codes: how many items, where, of which city and category; read part by part.
 
-Memory is that of one part, 4 bytes an item for its distance, and a row for every pair of a code and a city.
+Memory is that of one part, some 20 bytes an item for its distance and to order it, and a row for every pair of a code
+and a city.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,9 @@ import pyarrow.compute as pc
 from lgsid_ray.arrays import Float64, Int32, Int64
 from lgsid_ray.artifacts import Items
 from lgsid_ray.artifacts.items import xyz
-from lgsid_ray.artifacts.keys import pack_sids
 from lgsid_ray.artifacts.labels import LEVELS, SEPARATOR, label_paths
 from lgsid_ray.geo.spread import centres, degrees, distances_km, group_medians, point_sums
+from lgsid_ray.tokenizer.encoded import Encoded
 
 CITY = LEVELS.index("city") + 1
 COLUMNS = ["item_index", "split", "lat", "lon", "category_1", *LEVELS[:CITY]]
@@ -83,16 +84,9 @@ def survey(items: Items, code: Int32, size: int) -> Survey:
     )
 
 
-def prefix_counts(tokens: Int32, sizes: Sequence[int]) -> tuple[Int64, Int64]:
-    """(p,) the row of one item behind each distinct prefix, and (p,) how many are behind it; tokens (n, levels)."""
-    _, rows, counts = np.unique(pack_sids(tokens, sizes), return_index=True, return_counts=True)
-    return rows, counts
-
-
-def bits(counts: Int64) -> float:
-    """Entropy in bits of an item's prefix: how much it tells. At most log2 of the number of items."""
-    share = counts / counts.sum()
-    return float(-(share * np.log2(share)).sum() + 0.0)
+def survey_level_1(items: Items, encoded: Encoded, size: int) -> Survey:
+    """The codes of the first level; with the tokens some 40 bytes an item."""
+    return survey(items, encoded.tokens()[:, 0], size)
 
 
 def _places(items: Items, code: Int32, centre: Float64) -> Places:

@@ -104,6 +104,16 @@ def test_items_of_a_leaf_ascend() -> None:
     assert spans == [[1, 3], [0, 2, 4]]
 
 
+@given(sids(), st.integers(1, 12))
+def test_it_is_the_same_from_sorted_rows_however_they_are_cut(rows: list[tuple[int, ...]], size: int) -> None:
+    tokens = np.array(rows)
+    order = np.lexsort(tokens.T[::-1])
+    cut = Trie.of_runs((tokens[some], some) for some in np.split(order, range(size, len(order), size)))
+    for name, part in vars(Trie.build(tokens)).items():
+        assert part.dtype == vars(cut)[name].dtype == np.int32
+        assert np.array_equal(part, vars(cut)[name])
+
+
 @given(sids(), st.integers(1, 3))
 def test_what_is_allowed_is_what_follows(rows: list[tuple[int, ...]], times: int) -> None:
     trie, expected = Trie.build(np.array(rows)), following(rows)

@@ -1,14 +1,16 @@
 """Streams of units through actors: what they tell, and what is left of one that fails."""
 
+import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
 
-from lgsid_ray.execution.stream import rows_of, stream
+from lgsid_ray.execution.stream import rows_of, stream, tasks
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 Batch = dict[str, np.ndarray]
@@ -62,3 +64,10 @@ def test_tasks_that_fail_are_told_with_their_reason() -> None:
 
     with pytest.raises(Exception, match="refused"):
         list(rows_of(ray.data.from_items(UNITS).map(refuse)))
+
+
+def test_jobs_are_done_by_other_processes_and_told_in_their_order() -> None:
+    assert tasks([partial(pow, 2, number) for number in range(6)]) == [1, 2, 4, 8, 16, 32]
+    assert os.getpid() not in tasks([os.getpid] * 3)
+    with pytest.raises(ZeroDivisionError):
+        tasks([partial(divmod, 1, 1), partial(divmod, 1, 0)])

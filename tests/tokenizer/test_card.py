@@ -9,12 +9,15 @@ import pyarrow as pa
 import pytest
 
 from lgsid_ray.artifacts import Items
+from lgsid_ray.artifacts.keys import pack_sids
 from lgsid_ray.config import load
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import card as card_module
 from lgsid_ray.tokenizer.card import write_card
+from lgsid_ray.tokenizer.collisions import crowds, held_by_prefixes
 from lgsid_ray.tokenizer.levels import Level, on_embeddings
-from lgsid_ray.tokenizer.metrics import Errors, tokenizer_metrics
+from lgsid_ray.tokenizer.metrics import Errors, levels_metrics, tokenizer_metrics
+from lgsid_ray.tokenizer.survey import survey
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 COUNT, SIZES = 30, [5, 4]
@@ -38,10 +41,17 @@ def written(folder: Path, space: Any = "features", located: bool = True, *overri
     levels = [on_embeddings(rng.standard_normal((size, 6)).astype(np.float32)) for size in SIZES]
     levels[0] = Level(space, levels[0].codebook, levels[0].centres)
     embeddings = rng.standard_normal((COUNT, 6)).astype(np.float32)
-    metrics = tokenizer_metrics(SIZES, TOKENS, Errors.of(Tokenizer("hgit", tuple(levels)), embeddings, TOKENS))
+    tokenizer = Tokenizer("hgit", tuple(levels))
+    errors = Errors.of(tokenizer, embeddings, TOKENS)
+    counts = [np.bincount(column, minlength=size) for column, size in zip(TOKENS.T, SIZES, strict=True)]
+    keys = pack_sids(TOKENS, SIZES)
+    order = np.argsort(keys, kind="stable")
+    held = [one.prefixes for one in held_by_prefixes(keys[order], SIZES)]
+    metrics = tokenizer_metrics(levels_metrics(counts, errors), held[-1], errors)
+    found = survey(Items(catalogue), TOKENS[:, 0], SIZES[0])
     config = load(None, [f"tokenizer.sizes={SIZES}", *overrides])
     inputs = {"catalogue": catalogue, "vectors": vectors}
-    write_card(config, inputs, out, Tokenizer("hgit", tuple(levels)), TOKENS, metrics)
+    write_card(config, inputs, out, tokenizer, metrics, found, held, crowds(keys[order], order, 10))
     return out.read("card.md").decode(), out.read_json("card.json")
 
 

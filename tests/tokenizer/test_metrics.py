@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lgsid_ray.tokenizer.levels import on_embeddings
-from lgsid_ray.tokenizer.metrics import Errors, collision_metrics, level_metrics, tokenizer_metrics
+from lgsid_ray.tokenizer.metrics import Errors, collision_metrics, level_metrics, levels_metrics, tokenizer_metrics
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 
@@ -42,7 +42,7 @@ def test_perplexity_is_that_of_the_whole_set_not_a_mean_over_batches() -> None:
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
 def test_collision_metrics_against_a_loop(codes: list[int]) -> None:
     held = Counter(codes)
-    found = collision_metrics(np.array(codes))
+    found = collision_metrics(Counter(held.values()))
     assert found["items"] == len(codes)
     assert found["distinct_sids"] == len(held)
     assert found["collision_rate"] == pytest.approx(sum(held[code] > 1 for code in codes) / len(codes))
@@ -51,7 +51,7 @@ def test_collision_metrics_against_a_loop(codes: list[int]) -> None:
 
 
 def test_collisions_on_known_answers() -> None:
-    found = collision_metrics(np.array([7, 7, 7, 1, 2]))
+    found = collision_metrics({3: 1, 1: 2})
     assert found == {
         "items": 5,
         "distinct_sids": 3,
@@ -64,16 +64,21 @@ def test_collisions_on_known_answers() -> None:
 def test_errors_of_parts_add_up_and_are_relative_to_the_variance() -> None:
     rng = np.random.default_rng(0)
     embeddings = (3 + rng.standard_normal((90, 4))).astype(np.float32)
-    levels = [on_embeddings(rng.standard_normal((size, 4)).astype(np.float32)) for size in (5, 3)]
+    codes = [on_embeddings(rng.standard_normal((size, 4)).astype(np.float32)) for size in (5, 3)]
     tokens = np.stack([rng.integers(0, 5, 90), rng.integers(0, 3, 90)], axis=1).astype(np.int32)
     cuts = [slice(0, 1), slice(1, 50), slice(50, 90)]
-    tokenizer = Tokenizer("res_kmeans", tuple(levels))
+    tokenizer = Tokenizer("res_kmeans", tuple(codes))
     errors = np.sum([Errors.of(tokenizer, embeddings[cut], tokens[cut]) for cut in cuts])
-    found = tokenizer_metrics([5, 3], tokens, Errors(**asdict(errors)))
-    rest = embeddings - levels[0].centres[tokens[:, 0]]
+    errors = Errors(**asdict(errors))
+    levels = levels_metrics(
+        [np.bincount(column, minlength=size) for column, size in zip(tokens.T, (5, 3), strict=True)], errors
+    )
+    held = Counter(Counter(map(tuple, tokens.tolist())).values())
+    found = tokenizer_metrics(levels, held, errors)
+    rest = embeddings - codes[0].centres[tokens[:, 0]]
     variance = np.square(embeddings - embeddings.mean(axis=0)).sum()
     assert found["levels"][0]["relative_error"] == pytest.approx(np.square(rest).sum() / variance, rel=1e-5)
-    rest = rest - levels[1].centres[tokens[:, 1]]
+    rest = rest - codes[1].centres[tokens[:, 1]]
     assert found["relative_error"] == pytest.approx(np.square(rest).sum() / variance, rel=1e-5)
     assert found["reconstruction_error"] == pytest.approx(np.square(rest).sum(axis=1).mean(), rel=1e-5)
     assert [level["size"] for level in found["levels"]] == [5, 3]
@@ -84,4 +89,4 @@ def test_embeddings_that_are_all_alike_have_no_relative_error() -> None:
     tokenizer = Tokenizer("res_kmeans", (on_embeddings(np.zeros((1, 2), np.float32)),))
     tokens = np.zeros((4, 1), np.int32)
     errors = Errors.of(tokenizer, np.zeros((4, 2), np.float32), tokens)
-    assert tokenizer_metrics([1], tokens, errors)["relative_error"] == 0
+    assert levels_metrics([np.array([4])], errors)[0]["relative_error"] == 0

@@ -11,7 +11,7 @@ import pytest
 from lgsid_ray.artifacts import Items
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import chord_to_km, unit_xyz
-from lgsid_ray.tokenizer.survey import bits, prefix_counts, survey
+from lgsid_ray.tokenizer.survey import survey
 
 
 def catalogue(folder: Path, **columns: Any) -> Items:
@@ -82,14 +82,3 @@ def test_the_order_of_the_table_makes_no_difference(tmp_path: Path) -> None:
     assert plain.places is not None
     assert other.places is not None
     assert other.places.radius_km == pytest.approx(plain.places.radius_km)
-
-
-def test_prefixes_are_counted_and_told_in_bits() -> None:
-    tokens = np.array([[0, 1], [0, 0], [1, 1], [0, 1]], np.int32)
-    rows, counts = prefix_counts(tokens, [2, 2])
-    assert {tuple(tokens[row]): count for row, count in zip(rows, counts.tolist(), strict=True)} == Counter(
-        map(tuple, tokens.tolist())
-    )
-    assert bits(counts) == pytest.approx(1.5)
-    assert bits(np.array([1] * 8)) == pytest.approx(3)
-    assert bits(np.array([5])) == 0

@@ -10,6 +10,7 @@ from ray.util import placement_group_table
 
 from lgsid_ray.artifacts import Inverse, Sids
 from lgsid_ray.artifacts.spans import spans
+from lgsid_ray.artifacts.trie import FILE as TRIE
 from lgsid_ray.errors import StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import stage as stage_module
@@ -36,9 +37,15 @@ def test_no_pool_no_cut_and_no_order_changes_anything(
     inputs: dict[str, StageDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage_module, "SPAN_ROWS", 300)
-    outs = [run(inputs, tmp_path, *SHARED_OUT, f"tokenizer.kmeans.actors={actors}")[0] for actors in (1, 2)]
-    assert outs[0].read(FILE) == outs[1].read(FILE)
-    assert Sids(outs[0]).read().equals(Sids(outs[1]).read())
+    outs = []
+    for actors, rows in ((1, 90), (2, 700)):
+        monkeypatch.setattr(stage_module, "BUCKET_ROWS", rows)
+        outs.append(run(inputs, tmp_path, *SHARED_OUT, f"tokenizer.kmeans.actors={actors}")[0])
+    for name in (FILE, TRIE, "metrics.json", "card.json"):
+        assert outs[0].read(name) == outs[1].read(name)
+    for table in (Sids, Inverse):
+        assert table(outs[0]).read().equals(table(outs[1]).read())
+    assert len(Inverse(outs[0]).parts()) > 2 * len(Inverse(outs[1]).parts()) > 2
     # Another cut and another order, with the same tokenizer.
     monkeypatch.setattr(stage_module, "SPAN_ROWS", 1999)
     for turned in (False, True):

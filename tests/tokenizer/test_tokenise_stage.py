@@ -9,11 +9,14 @@ import pyarrow as pa
 import pytest
 
 from lgsid_ray.artifacts import Interactions, Inverse, Sids, Trie
+from lgsid_ray.artifacts.trie import FILE as TRIE
 from lgsid_ray.errors import ConfigError, GateError, StorageError
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import stage as stage_module
+from lgsid_ray.tokenizer.buckets import RESOLVING
 from lgsid_ray.tokenizer.codec import sid_text
-from lgsid_ray.tokenizer.encoding import SHARED, TOKENS
+from lgsid_ray.tokenizer.encoded import MOVED, TOKENS
+from lgsid_ray.tokenizer.encoding import SHARED
 from lgsid_ray.tokenizer.stage import require_items, tokenise
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 from tests.tokenizer.conftest import (
@@ -150,15 +153,21 @@ def killed_after(phase: str, whole: StageDir, folder: Path) -> StageDir:
     """What a kill leaves: phases are written one after the other, and nothing behind the one at work."""
     torn = StageDir(f"{folder}/{uuid.uuid4().hex}")
     shutil.copytree(whole.root, torn.root)
-    Inverse(torn).remove()
     torn.remove("metrics.json")
-    if phase != "inverse":
+    if phase == "publishing":
         torn.remove(f"{Sids.name}/part-00001.parquet")
-    if phase in ("sharing", "encoding", "fitting"):
+    else:
         Sids(torn).remove()
+        torn.remove(TRIE)
+        torn.remove(f"{Inverse.name}/part-00002.parquet")
+    if phase in ("sharing", "encoding", "fitting"):
+        Inverse(torn).remove()
+        torn.remove(RESOLVING)
         torn.remove(f"{SHARED}/part-00002.parquet")
+        torn.remove(f"{MOVED}/1/part-00002.parquet")
     if phase in ("encoding", "fitting"):
         torn.remove(SHARED)
+        torn.remove(MOVED)
         torn.remove(f"{TOKENS}/part-00003.parquet")
     if phase == "fitting":
         torn.remove(FILE)  # what stands in TOKENS is another tokenizer's
@@ -170,13 +179,14 @@ def test_a_kill_in_any_phase_leaves_what_the_next_call_goes_on_with(
     inputs: dict[str, StageDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage_module, "SPAN_ROWS", 500)
+    monkeypatch.setattr(stage_module, "BUCKET_ROWS", 300)
     whole, facts = run(inputs, tmp_path, *SHARED_OUT)
-    for phase in ("fitting", "encoding", "sharing", "sids", "inverse"):
+    for phase in ("fitting", "encoding", "sharing", "settling", "publishing"):
         torn = killed_after(phase, whole, tmp_path)
         kept = [] if phase == "fitting" else [FILE, f"{TOKENS}/part-00001.parquet"]
         written = {name: torn.fs.modified(torn.path(name)) for name in kept}
         assert tokenise(config(*SHARED_OUT), inputs, torn) == facts
-        for name in (FILE, "history.json", "metrics.json"):
+        for name in (FILE, TRIE, "history.json", "metrics.json"):
             assert torn.read(name) == whole.read(name), (phase, name)
         for table in (Sids, Inverse):
             assert table(torn).read().equals(table(whole).read()), (phase, table)
