@@ -14,6 +14,7 @@ MEASURES = ("similarity", "content_similarity", *LEVELS)
 ARMS = {
     "content_fusion": "content fusion",
     "whitened_fusion": "whitened text fusion",
+    "whitened_all": "whitened, all texts",
     "text_fusion": "text fusion",
     "label_fusion": "label fusion",
     "late_fusion": "late fusion",
@@ -26,7 +27,15 @@ ARMS = {
 }
 """What they are called, in the order of tables; see evaluate/frontiers.py for what they are."""
 
-UNTRAINED = ("content_fusion", "whitened_fusion", "text_fusion", "late_fusion", "distance_kernel", "log_distance")
+UNTRAINED = (
+    "content_fusion",
+    "whitened_fusion",
+    "whitened_all",
+    "text_fusion",
+    "late_fusion",
+    "distance_kernel",
+    "log_distance",
+)
 """Those that neither train nor read a label: what alignment has to beat."""
 
 

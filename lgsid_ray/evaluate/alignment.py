@@ -75,7 +75,7 @@ def lines(space: Space, queries: Queries) -> dict[str, Line]:
     if space.xyz is not None:
         makers += [frontiers.late_fusion, frontiers.distance_kernel, frontiers.log_distance]
     if space.texts is not None:
-        makers += [frontiers.text_fusion, frontiers.whitened_fusion]
+        makers += [frontiers.text_fusion, frontiers.whitened_fusion, frontiers.whitened_all]
         if space.content is not None and space.content.shape == space.reference.shape:
             makers.append(frontiers.content_fusion)
     if space.aligned is not None:

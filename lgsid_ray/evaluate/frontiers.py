@@ -11,13 +11,14 @@ distance kernel  Similarity + w·exp(−km / 5)
 log distance     Similarity − w·log(1 + km)
 text fusion      normalise(E_ref + w·E(location text)): what the policy reads in every prompt, put in by one line
 whitened fusion  the same with the location texts whitened (artifacts/fusion.py), fitted to training items' texts
+whitened, all    the same fitted to all items' texts: what a catalogue gains that knows all its places beforehand
 content fusion   normalise(E_ref + w·(E_content + whitened location text)): what an item is and where it is, each
                  embedded by itself
 aligned          normalise((1 − α)·E_ref + α·E_π): α = 1 is the trained model itself, α = 0 the reference
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -177,6 +178,18 @@ def whitened_fusion(space: Space, queries: Int64, k: int, weights: tuple[float, 
     if space.texts is None:
         raise ValueError("this space has no location texts")
     return _with_texts("whitened_fusion", space, queries, k, weights, _whitened(space.texts))
+
+
+def whitened_all(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = TEXT_WEIGHTS) -> Arm:
+    """The same by texts that are whitened as all items' are: no label is read, but what is held out is known.
+
+    Raises:
+        ValueError: the space has no location texts.
+    """
+    if space.texts is None:
+        raise ValueError("this space has no location texts")
+    everything = replace(space.texts, trained=np.ones_like(space.texts.trained))
+    return _with_texts("whitened_all", space, queries, k, weights, _whitened(everything))
 
 
 def content_fusion(space: Space, queries: Int64, k: int, weights: tuple[float, ...] = TEXT_WEIGHTS) -> Arm:

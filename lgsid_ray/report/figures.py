@@ -24,6 +24,7 @@ LINES = {
     "levels": ("#8C6BB1", "dot"),
     "content_fusion": ("#A6611A", "dash"),
     "whitened_fusion": ("#D55E00", "dash"),
+    "whitened_all": ("#F0A07C", "dash"),
     "text_fusion": ("#E69F00", "dash"),
     "label_fusion": ("#CC79A7", "dash"),
     "late_fusion": ("#6B8E23", "dash"),

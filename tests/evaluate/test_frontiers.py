@@ -19,6 +19,7 @@ from lgsid_ray.evaluate.frontiers import (
     log_distance,
     oracle,
     text_fusion,
+    whitened_all,
     whitened_fusion,
 )
 from lgsid_ray.evaluate.retrieval import search
@@ -89,13 +90,14 @@ def test_label_fusion_finds_who_shares_labels_without_asking_whose_they_are(spac
     assert (label_fusion(unknown, queries, K).found == search(space.reference, queries, K)).all()
 
 
-@pytest.mark.parametrize("whitened", [False, True])
-def test_text_fusion_puts_a_text_into_every_embedding(space, whitened):
+@pytest.mark.parametrize("make", [text_fusion, whitened_fusion, whitened_all])
+def test_text_fusion_puts_a_text_into_every_embedding(space, make):
     queries, texts = np.arange(0, 240, 7), space.texts
-    arm = (whitened_fusion if whitened else text_fusion)(space, queries, K)
+    arm = make(space, queries, K)
     told = texts.embedded.astype(np.float64)
-    if whitened:
-        told = Fusion.fitted(texts.embedded[texts.trained], 0.0).directions(texts.embedded).astype(np.float64)
+    if make is not text_fusion:
+        fitted_to = texts.embedded[texts.trained] if make is whitened_fusion else texts.embedded
+        told = Fusion.fitted(fitted_to, 0.0).directions(texts.embedded).astype(np.float64)
     for position, weight in enumerate(arm.knobs):
         mixed = space.reference + weight * np.where(texts.of[:, None] >= 0, told[texts.of], 0)
         mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
@@ -117,7 +119,7 @@ def test_every_arm_begins_at_origin_and_alpha_one_is_the_model(space):
     queries = np.arange(60)
     origin = search(space.reference, queries, K)
     arms = (oracle, levels, label_fusion, late_fusion, distance_kernel, log_distance, text_fusion)
-    arms += (whitened_fusion, content_fusion)
+    arms += (whitened_fusion, whitened_all, content_fusion)
     for arm in (make(space, queries, K) for make in (*arms, aligned)):
         assert arm.knobs[0] == 0.0
         assert (arm.found[0] == origin).all()
