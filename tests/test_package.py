@@ -15,7 +15,8 @@ from tokenizers import decoders, models
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import lgsid_ray
-from lgsid_ray import Tokenizer, parse_sid, unpack_sids
+from lgsid_ray import Fusion, Tokenizer, parse_sid, unpack_sids
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer.levels import on_embeddings
 
 README = Path(__file__).parents[1] / "README.md"
@@ -29,8 +30,8 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_bare_package_imports_neither_torch_nor_ray() -> None:
     assert loaded_by("import lgsid_ray") == set()
-    assert loaded_by("from lgsid_ray import pack_sids, sid_text, sid_tokens") == set()
-    assert loaded_by("from lgsid_ray import Tokenizer") == {"torch"}
+    assert loaded_by("from lgsid_ray import Fusion, pack_sids, sid_text, sid_tokens") == set()
+    assert loaded_by("from lgsid_ray import Fusion, Tokenizer") == {"torch"}
 
 
 def test_it_offers_what_it_says_and_nothing_else() -> None:
@@ -46,9 +47,10 @@ def test_the_examples_in_the_readme_run(tmp_path: Path, capsys: pytest.CaptureFi
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "new-items.parquet")
     centres = np.random.default_rng(0).standard_normal((4, 384)).astype(np.float32)
     Tokenizer("res_kmeans", (on_embeddings(centres), on_embeddings(centres / 4))).save(tmp_path)
+    Fusion.fitted(centres, 0.2).save(StageDir(str(tmp_path)))
     (tmp_path / "mine.yaml").write_text("seed: 1", encoding="utf-8")
     for ours, theirs in (
-        ("runs/mine/align/FINGERPRINT/model", "minilm"),
+        ("runs/mine/fuse/FINGERPRINT", str(tmp_path)),
         ("runs/mine/tokenise/hgit/FINGERPRINT", str(tmp_path)),
         ("new-items.parquet", str(tmp_path / "new-items.parquet")),
         ("mine.yaml", str(tmp_path / "mine.yaml")),

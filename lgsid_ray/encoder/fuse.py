@@ -17,7 +17,7 @@ from lgsid_ray.config import RunConfig
 from lgsid_ray.config.encoder import PromptConfig
 from lgsid_ray.draws import random_bits
 from lgsid_ray.encoder.model import Encoder
-from lgsid_ray.encoder.prompts import combine, location_prompts
+from lgsid_ray.encoder.prompts import combine, full_prompts, location_prompts
 from lgsid_ray.encoder.stage import run_units
 from lgsid_ray.errors import InputError
 from lgsid_ray.execution.stage import Facts, Inputs
@@ -88,6 +88,20 @@ def fuse(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         table = span.read_items(["item_index", "item_id"]).append_column("embedding", column(fused))
         Embeddings(out).write(table, f"part-{span.start:012d}.parquet")
     return {**facts, "weight": fusion.weight, "rows": work[-1].stop}
+
+
+def embed_fused(items: pa.Table, encoder: Encoder, fusion: Fusion, prompt: PromptConfig) -> Float32:
+    """(n, d) fused embeddings of items, new ones too, by a run's fusion: what its tokenizer takes by default.
+
+    Args:
+        items: with the columns that the prompts name.
+    """
+    texts = location_prompts(items, prompt)
+    told = np.full((len(items), encoder.dimension), np.nan, dtype=np.float32)
+    some = [row for row, text in enumerate(texts) if text]
+    if some:
+        told[some] = encoder.encode(combine([""] * len(some), [texts[row] for row in some], prompt))
+    return fusion(encoder.encode(full_prompts(items, prompt)), told)
 
 
 def _probe(training: Int64, seed: int) -> Int64:

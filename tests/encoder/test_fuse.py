@@ -12,9 +12,9 @@ from lgsid_ray.artifacts.fusion import Fusion, unit
 from lgsid_ray.config import load
 from lgsid_ray.encoder import fuse as fusing
 from lgsid_ray.encoder import stage as stages
-from lgsid_ray.encoder.fuse import WEIGHTS, embed_location, fuse, weight_at
+from lgsid_ray.encoder.fuse import WEIGHTS, embed_fused, embed_location, fuse, weight_at
 from lgsid_ray.encoder.model import make_encoder
-from lgsid_ray.encoder.prompts import location_prompts
+from lgsid_ray.encoder.prompts import full_prompts, location_prompts
 from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
 from tests.conftest import stream_in_process
@@ -116,6 +116,25 @@ def test_items_are_fused_with_their_texts_and_those_without_stay(inputs: Inputs,
     assert not np.allclose(found[of >= 0], reference[of >= 0], atol=1e-2)
     assert facts["weight"] == 0.4
     assert facts["location_texts"] == len(texts)
+
+
+def test_new_items_are_fused_as_the_stage_has_fused_them(inputs: Inputs, tmp_path: Path) -> None:
+    config = load(None, list(OVERRIDES))
+    encoder, prompt = make_encoder(config.encoder), config.encoder.prompt
+    table = Items(inputs["catalogue"]).read()
+    reference = encoder.encode(full_prompts(table, prompt))
+    inputs["embed"].remove("embeddings")
+    keys = table.select(["item_index", "item_id"]).append_column("embedding", column(reference))
+    Embeddings(inputs["embed"]).write(keys, "part-00000.parquet")
+    out, _ = run(inputs, tmp_path)
+    some = table.slice(8, 25)  # with places and without
+    found = embed_fused(some, encoder, Fusion.load(out), prompt)
+    np.testing.assert_allclose(found, Embeddings(out).matrix(COUNT)[8:33], atol=1e-6)
+    nowhere = some.filter(pa.array([place is None for place in some.column("city").to_pylist()]))
+    assert 0 < len(nowhere)
+    np.testing.assert_array_equal(
+        embed_fused(nowhere, encoder, Fusion.load(out), prompt), unit(encoder.encode(full_prompts(nowhere, prompt)))
+    )
 
 
 def test_the_weight_is_what_the_floor_allows(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
