@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from lgsid_ray.catalog.columns import Column
+from lgsid_ray.catalog.plain import LONGEST_FIELD, cut
 from lgsid_ray.catalog.rows import CHUNK_ROWS, Chunk, Layout, Wanted, delimiter_of, lay_out, require
 from lgsid_ray.catalog.sources import File
 from lgsid_ray.catalog.textual import Lines, is_text
 from lgsid_ray.config.catalogue import TableSource
 from lgsid_ray.errors import InputError
 
-_LONGEST_FIELD = 4 << 20
+_PIECE = 100
+"""Lines that are parsed at once where those of a chunk cannot be."""
 _SEPARATOR_LINE = re.compile(r"sep=(.)\s*")
 _LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 _NUMBER = re.compile(r"\s*[+-]?[\d.,]+\s*")
@@ -42,7 +44,7 @@ def delimited(file: File, stream: IO[bytes], source: TableSource, wanted: list[W
     Raises:
         InputError: a column is missing, or a quote hides where the rows are; the line is named.
     """
-    csv.field_size_limit(_LONGEST_FIELD)
+    csv.field_size_limit(LONGEST_FIELD)
     lines = Lines(stream, file, source)
     records = _Records(lines, file, source)
     names = source.header or records.header()
@@ -50,7 +52,8 @@ def delimited(file: File, stream: IO[bytes], source: TableSource, wanted: list[W
     require(layout, names, file, source)
     done = 0
     for batch in records.batches(len(names)):
-        yield _chunk(batch, done, names, layout)
+        chunk = _whole if isinstance(batch, pa.RecordBatch) else _chunk
+        yield chunk(batch, done, names, layout)
         done += len(batch)
     lines.close()
 
@@ -65,6 +68,7 @@ class _Records:
         if first:  # what Excel writes for itself
             lines.take(1)
             self._delimiter = source.delimiter or first[1]
+        self._quote = {"auto": '"', "none": None}.get(source.quote, source.quote)
         self._width, self._pattern = 0, list[bool]()
         self._reader = self._parser(lines)
 
@@ -73,8 +77,8 @@ class _Records:
         return csv.reader(
             lines if source.escape is None else self._keeping_nulls(lines, source.escape),
             delimiter=self._delimiter,
-            quotechar={"auto": '"', "none": None}.get(source.quote, source.quote),
-            quoting=csv.QUOTE_NONE if source.quote == "none" else csv.QUOTE_MINIMAL,
+            quotechar=self._quote,
+            quoting=csv.QUOTE_NONE if self._quote is None else csv.QUOTE_MINIMAL,
             doublequote=source.escape is None,
             escapechar=source.escape,
             strict=True,
@@ -91,24 +95,36 @@ class _Records:
             )
         return [_LINE_BREAK.sub(" ", name).strip() for name in record]
 
-    def batches(self, width: int) -> Iterator[Sequence[Record]]:
-        """Records of `width` fields in lists of up to CHUNK_ROWS, in order; what is none has its reason.
+    def batches(self, width: int) -> Iterator[pa.RecordBatch | Sequence[Record]]:
+        """Records of `width` fields, up to CHUNK_ROWS at a time, in order: in columns, or each by itself.
 
         Raises:
             InputError: it cannot be told where a record ends.
         """
         self._width = width
         while lines := self._lines.take(CHUNK_ROWS):
-            plain = self._plain(lines)
-            if plain is None:
-                self._lines.put_back(lines)
-                yield self._with_care(self._lines.number + len(lines))
+            columns = cut(lines, width, self._delimiter, self._quote) if self._source.escape is None else None
+            if columns is not None:
+                self._learn([column[0].as_py() for column in columns.columns])
+                yield columns
             else:
+                self._lines.put_back(lines)
+                yield self._piecewise(self._lines.number + len(lines))
+
+    def _piecewise(self, last: int) -> list[Record]:
+        """The records up to line `last`, or the end of the record that it is in: few lines need care, if any do."""
+        found: list[Record] = []
+        while self._lines.number < last and (lines := self._lines.take(min(_PIECE, last - self._lines.number))):
+            if plain := self._plain(lines):
                 self._learn(plain[0])
-                yield plain
+                found += plain
+            else:
+                self._lines.put_back(lines)
+                found += self._with_care(self._lines.number + len(lines))
+        return found
 
     def _plain(self, lines: list[str]) -> list[Fields] | None:
-        """The records of lines that are a record each, as those of nearly all files are; None: they need care."""
+        """The records of lines that are a record each, whatever quotes are within; None: they need care."""
         if not all(map(str.isascii, lines)) and not is_text("".join(lines)):
             return None
         try:
@@ -138,7 +154,7 @@ class _Records:
         self._learn(record)
         return record
 
-    def _learn(self, record: Fields) -> None:
+    def _learn(self, record: Sequence[str]) -> None:
         """Which fields of a record are numbers: what a swallowed line is known by."""
         self._pattern = self._pattern or [_NUMBER.fullmatch(field) is not None for field in record]
 
@@ -214,6 +230,16 @@ class _Records:
             "where quotes are part of the texts, `escape: '\\'` where a backslash stands before them, `quote: '\"'` "
             "where texts do run over lines that look like rows"
         )
+
+
+def _whole(batch: pa.RecordBatch, done: int, names: list[str], layout: Layout) -> Chunk:
+    """A chunk of the rows after the first `done`, all of them records."""
+    columns = {name: Column(batch.column(place)) for name, (place, _) in layout.places.items()}
+
+    def raw(place: int) -> dict[str, Any]:
+        return {name: column[place].as_py() for name, column in zip(names, batch.columns, strict=True)}
+
+    return Chunk(np.arange(done + 1, done + len(batch) + 1), columns, raw, names)
 
 
 def _chunk(batch: Sequence[Record], done: int, names: list[str], layout: Layout) -> Chunk:

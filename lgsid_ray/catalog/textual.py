@@ -48,15 +48,15 @@ class Lines:
 
     def take(self, count: int) -> list[str]:
         """The next `count` lines, or what is left of them, as they are: the quick way for lines that need no care."""
-        lines = [*self._ahead, *islice(self._text, count - len(self._ahead))]
-        self._ahead.clear()
+        lines = [self._ahead.popleft() for _ in range(min(count, len(self._ahead)))]
+        lines += islice(self._text, count - len(lines))
         self.number += len(lines)
         return lines
 
     def put_back(self, lines: list[str]) -> None:
         """Make the lines of the latest `take` the next again."""
         self.number -= len(lines)
-        self._ahead.extend(lines)
+        self._ahead.extendleft(reversed(lines))
 
     def __iter__(self) -> Iterator[str]:
         return self
