@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgsid_ray.arrays import Float32, Float64, Int64
-from lgsid_ray.artifacts.fusion import Fusion, unit
+from lgsid_ray.arrays import Float32, Int64
+from lgsid_ray.artifacts.fusion import Fusion
 from lgsid_ray.draws import random_bits
-from lgsid_ray.evaluate.retrieval import score_blocks, search, top_k
+from lgsid_ray.evaluate.retrieval import score_blocks, top_k
 from lgsid_ray.evaluate.space import Space, Texts
 from lgsid_ray.geo.distance import EARTH_RADIUS_KM
 
@@ -211,17 +211,7 @@ def aligned(space: Space, queries: Int64, k: int, alphas: tuple[float, ...] = AL
     """
     if space.aligned is None:
         raise ValueError("this space has no aligned embeddings")
-    found = [search(interpolate(space.reference, space.aligned, alpha), queries, k) for alpha in alphas]
-    return Arm("aligned", alphas, np.stack(found))
-
-
-def interpolate(reference: Float32, policy: Float32, alpha: float) -> Float32:
-    """normalise((1 − α)·E_ref + α·E_π), (n, d) float32; a vector that cancels out stays 0."""
-    mixed = np.multiply(reference, np.float32(1 - alpha))
-    mixed += np.float32(alpha) * policy
-    norms: Float64 = np.linalg.norm(mixed, axis=1, keepdims=True)
-    mixed /= np.maximum(norms, np.float32(1e-12))
-    return mixed
+    return _mixed("aligned", space, queries, k, alphas, space.aligned, lambda alpha: (1 - alpha, alpha))
 
 
 def _added(
@@ -257,8 +247,39 @@ def _with_texts(
     mine = np.where(of[:, None] >= 0, directions[of], np.float32(0))
     if beside is not None:
         mine += beside
-    spaces = (unit(space.reference + np.float32(weight) * mine) for weight in weights)
-    return Arm(name, weights, np.stack([search(fused, queries, k) for fused in spaces]))
+    return _mixed(name, space, queries, k, weights, mine, lambda weight: (1.0, weight))
+
+
+def _mixed(
+    name: str,
+    space: Space,
+    queries: Int64,
+    k: int,
+    knobs: tuple[float, ...],
+    other: Float32,
+    parts: Callable[[float], tuple[float, float]],
+) -> Arm:
+    """Retrieve by the cosine of a·E_ref + b·other, (a, b) = parts(knob): three products of all pairs serve every knob.
+
+    Args:
+        other: (n, d), of length 1 if a may be 0.
+    """
+    found = np.empty((len(knobs), len(queries), k), dtype=np.int64)
+    ours, theirs = torch.from_numpy(space.reference), torch.from_numpy(other)
+    squares = [(left * right).sum(dim=1) for left, right in ((ours, ours), (ours, theirs), (theirs, theirs))]
+    for rows, scores in score_blocks(space.reference[queries], space.reference, queries):
+        asked = torch.from_numpy(queries[rows])
+        cross = ours[asked] @ theirs.T + theirs[asked] @ ours.T
+        beyond = theirs[asked] @ theirs.T
+        for position, knob in enumerate(knobs):
+            a, b = parts(knob)
+            mixed = (scores * a**2).add_(cross, alpha=a * b).add_(beyond, alpha=b**2)
+            if a and b:  # else what is compared has length 1 but for rounding, which would tell equals apart
+                length = squares[0] * a**2 + squares[1] * (2 * a * b) + squares[2] * b**2
+                mixed /= length.clamp_(min=1e-24).sqrt_()
+            mixed[torch.arange(len(asked)), asked] = -torch.inf
+            found[position, rows] = top_k(mixed, k)[0]
+    return Arm(name, knobs, found)
 
 
 def _whitened(texts: Texts) -> Float32:

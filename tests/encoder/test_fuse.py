@@ -131,7 +131,7 @@ def test_new_items_are_fused_as_the_stage_has_fused_them(inputs: Inputs, tmp_pat
     found = embed_fused(some, encoder, Fusion.load(out), prompt)
     np.testing.assert_allclose(found, Embeddings(out).matrix(COUNT)[8:33], atol=1e-6)
     nowhere = some.filter(pa.array([place is None for place in some.column("city").to_pylist()]))
-    assert 0 < len(nowhere)
+    assert len(nowhere) > 0
     np.testing.assert_array_equal(
         embed_fused(nowhere, encoder, Fusion.load(out), prompt), unit(encoder.encode(full_prompts(nowhere, prompt)))
     )

@@ -12,7 +12,6 @@ from lgsid_ray.evaluate.frontiers import (
     content_fusion,
     content_oracle,
     distance_kernel,
-    interpolate,
     label_fusion,
     late_fusion,
     levels,
@@ -127,11 +126,16 @@ def test_every_arm_begins_at_origin_and_alpha_one_is_the_model(space):
     assert (arm.found[arm.knobs.index(1.0)] == search(space.aligned, queries, K)).all()
 
 
-def test_interpolation_is_normalised_and_survives_opposites():
-    ahead, back = np.array([[1.0, 0.0]], np.float32), np.array([[-1.0, 0.0]], np.float32)
-    assert interpolate(ahead, back, 0.5).tolist() == [[0.0, 0.0]]
-    mixed = interpolate(ahead, np.array([[0.0, 1.0]], np.float32), 0.5)
-    np.testing.assert_allclose(mixed, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
+def test_between_reference_and_policy_lies_their_normalised_mixture(space):
+    queries, alphas = np.arange(0, 240, 7), (0.3, 1.7)
+    arm = aligned(space, queries, K, alphas)
+    for position, alpha in enumerate(alphas):
+        mixed = (1 - alpha) * space.reference.astype(np.float64) + alpha * space.aligned
+        mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
+        for row, query in enumerate(queries):
+            scores = mixed @ mixed[query]
+            chosen = scores[arm.found[position, row]]
+            np.testing.assert_allclose(chosen, scores[ranking(scores, query)], rtol=0, atol=1e-6)
 
 
 def test_the_content_oracle_trades_content_for_the_district(space):
