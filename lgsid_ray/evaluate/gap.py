@@ -116,8 +116,8 @@ def compare_saved(curves: Mapping[str, Float64], saved: Float64) -> dict[str, An
     if reason := _incomparable(origin[0], measure):
         return {"reason": reason}
     field = FIELDS.index(measure)
-    # No arm that begins at origin could be read above it.
-    bound = _bound(curves, np.minimum(saved[:, field], origin[:, field]), measure)
+    # What was saved stands where it stands, so its rivals are read there too, and not at the lowest of the oracle's.
+    bound = np.minimum(saved[:, field], origin[:, field])
     oracle, _ = at_bound(curves["oracle"], bound, field)
     closed = gap_closed(origin[:, DISTRICT], saved[:, DISTRICT], oracle[:, DISTRICT])
     content = FIELDS.index("content_similarity")
@@ -131,8 +131,10 @@ def compare_saved(curves: Mapping[str, Float64], saved: Float64) -> dict[str, An
 
 
 def _bound(curves: Mapping[str, Float64], asked: Float64, measure: str) -> Float64:
-    """(r,) what is asked, or the lowest that the measure's oracle reaches."""
-    return np.maximum(asked, curves[ORACLES[measure]][..., FIELDS.index(measure)].min(axis=1))
+    """(r,) what is asked, or the lowest that the measure's oracle reaches, but nothing above origin."""
+    field = FIELDS.index(measure)
+    lowest = curves[ORACLES[measure]][..., field].min(axis=1)
+    return np.minimum(np.maximum(asked, lowest), curves["oracle"][:, 0, field])
 
 
 def _read(curves: Mapping[str, Float64], bound: Float64, measure: str) -> dict[str, Any]:

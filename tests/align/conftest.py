@@ -112,7 +112,13 @@ def write(table: Table, rows: pa.Table) -> None:
 @pytest.fixture
 def configure(tiny_model: str) -> Callable[..., RunConfig]:
     """A small configuration with overrides."""
-    small = ["reward.epochs=6", "reward.hidden=8", "reward.batch_size=8", "reward.allow_chance=true"]
+    small = [
+        "align.objective=gdpo",
+        "reward.epochs=6",
+        "reward.hidden=8",
+        "reward.batch_size=8",
+        "reward.allow_chance=true",
+    ]
     small += ["align.steps=4", "align.batch_size=8", "align.warmup=1", "align.probe=24", "align.probe_steps=2"]
     small += ["align.learning_rate=0.02", f"encoder.model={tiny_model}"]
     return lambda *overrides: load(None, [*small, *overrides])

@@ -32,6 +32,7 @@ SETTINGS = {
     "reward.batch_size": 16,
     "reward.allow_chance": True,
     "preference.triples": 40,
+    "align.enabled": True,
     "align.steps": 4,
     "align.batch_size": 8,
     "align.warmup": 1,

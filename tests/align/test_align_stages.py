@@ -163,7 +163,7 @@ def test_every_field_of_alignment_counts(trained_reward: Inputs, configure: Conf
         "probe_steps": 2,
     }
     # How training is spread must change nothing.
-    assert set(changed) | {"objective", "trainer"} == set(GdpoConfig.model_fields)
+    assert set(changed) | {"objective", "enabled", "trainer"} == set(GdpoConfig.model_fields)
     plain = adapter(align(configure(*base), trained_reward, tmp_path / "plain"))
     again = adapter(align(configure(*base), trained_reward, tmp_path / "again"))
     assert not differ(plain, again)
@@ -187,7 +187,8 @@ def test_every_field_of_distillation_counts(inputs: Inputs, configure: Configure
         "dtype": "bfloat16",
     }
     # The probe is only looked at, and the floor is that of the share (tested below).
-    assert set(changed) | {"objective", "trainer", "floor", "probe", "probe_steps"} == set(DistilConfig.model_fields)
+    looked = {"floor", "probe", "probe_steps"}
+    assert set(changed) | looked | {"objective", "enabled", "trainer"} == set(DistilConfig.model_fields)
     plain = adapter(align(configure(*base), inputs, tmp_path / "plain"))
     assert not differ(plain, adapter(align(configure(*base), inputs, tmp_path / "again")))
     for field, value in changed.items():

@@ -65,12 +65,23 @@ def test_at_a_content_floor_the_content_oracle_closes_all():
     assert found["gap_closed"] == {"oracle": pytest.approx((0.35 - 0.2) / (0.7 - 0.2))}
 
 
+def test_no_arm_is_read_where_even_origin_is_not():
+    """A content oracle that is always more alike than origin: arms are read at origin's own level."""
+    curves = {"oracle": frontier((1.0, 0.2), (0.8, 0.5)), "content_oracle": frontier((1.4, 0.1), (1.2, 0.9))}
+    found = compare(curves, 0.9, "content_similarity")
+    assert (found["bound"], found["arms"]["content_oracle"]["district"]) == (1.0, 0.9)
+    assert found["gap_closed"] == {"oracle": 0.0}
+
+
 def test_what_was_saved_is_read_where_it_stands_and_its_rivals_there():
     line = frontier((1.0, 0.2), (0.8, 1.0))
     curves = {"oracle": line, "rival": frontier((1.0, 0.2), (0.8, 0.6))}
     found = compare_saved(curves, frontier((0.9, 0.4))[:, 0])
     assert (found["kept"], found["saved"]) == (pytest.approx(0.9), pytest.approx(0.5))
     assert found["gap_closed"]["rival"] == pytest.approx(0.5)
+    below = compare_saved(curves, frontier((0.7, 0.9))[:, 0])  # less alike than the oracle ever is
+    assert (below["bound"], below["arms"]["oracle"]["district"]) == (0.7, 1.0)
+    assert below["saved"] == pytest.approx(0.7 / 0.8)
     above = compare_saved(curves, frontier((1.1, 0.3))[:, 0])  # more alike than origin: read at origin
     assert above["kept"] == pytest.approx(1.1)
     assert above["bound"] == pytest.approx(1.0)

@@ -168,7 +168,7 @@ def test_the_start_line_says_what_has_changed(uri: str) -> None:
     first = Run(uri, load(None), log=lines.append)
     first.identity(recorder.first)
     first.identity(recorder.second)
-    assert f"since {first.fingerprint('second')}: align.steps 120 → 7)" in run("align.steps=7")
+    assert f"since {first.fingerprint('second')}: align.steps 200 → 7)" in run("align.steps=7")
     assert "seed 0 → 1" in run("align.steps=7", "seed=1")
     assert "result of first" in run("align.steps=7", "seed=1", "sampling.negatives=4")
     assert run("align.steps=7").endswith("skipped")
