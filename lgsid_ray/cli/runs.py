@@ -69,7 +69,7 @@ def run_command(
 def demo_command(
     out: Out = "runs/demo", overrides: Set = None, ray_address: Address = None, debug: Debug = False
 ) -> None:
-    """The whole path on a synthetic city world: no data needed, about ten minutes on two cores.
+    """The whole path on a synthetic city world: no data needed, ten to fifteen minutes on two cores.
 
     It aligns the encoder too (align.enabled=true), to show beside what needs no training what that is worth.
 

@@ -55,7 +55,7 @@ def _gaps(metrics: list[Metrics]) -> Table:
     table = _table(
         f"Geographic gap closed at {first['floor']:.0%} of origin's Similarity@{FRONTIER_K}{_seeds(metrics)}",
         ["queries", "arm"],
-        ["gap closed", "95 %", "at a content floor", f"T@{FRONTIER_K}", f"C@{FRONTIER_K}", "Similarity"],
+        ["gap closed", "95 %", "content", f"T@{FRONTIER_K}", f"C@{FRONTIER_K}", "Similarity"],
     )
     reasons: list[str] = []
     for group, found in first["frontier"].items():
@@ -72,7 +72,7 @@ def _gaps(metrics: list[Metrics]) -> Table:
             table.add_row("" if place else group, label, closed[0], sure, closed[1], *values)
         table.add_section()
     reasons.append("95 %: of the draws of a bootstrap over whole places")
-    reasons.append("content floor: as much kept of ContentSimilarity, where the content oracle closes all")
+    reasons.append("content: at a floor that keeps as much of ContentSimilarity, where the content oracle closes all")
     reasons.append("*: the arm does not come down to the floor, its figures are lower bounds")
     reasons.append("every arm is read where its frontier meets the floor; what was saved stands in the next table")
     table.caption = "; ".join(reasons)
@@ -106,7 +106,7 @@ def strongest(closed: Mapping[str, float | None]) -> str | None:
 
 def between(ends: Sequence[float] | None) -> str:
     """An interval as text."""
-    return f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "–"
+    return f"{ends[0]:.2f}-{ends[1]:.2f}" if ends else "–"
 
 
 def _closed(run: Metrics, floor: str, group: str, arm: str) -> float | None:
