@@ -59,7 +59,7 @@ def _taught(config: RunConfig) -> bool:
 
 
 def _preferring(config: RunConfig) -> bool:
-    return _aligned(config) and not config.distilled
+    return config.preferring
 
 
 def _lessons(config: RunConfig) -> dict[str, str]:

@@ -18,6 +18,7 @@ from lgsid_ray.catalog.columns import Reading
 from lgsid_ray.catalog.rows import Chunk, wanted_columns
 from lgsid_ray.catalog.scan import checked_chunks, id_forms, source_of, units
 from lgsid_ray.catalog.validate import Checked
+from lgsid_ray.config import RunConfig
 from lgsid_ray.config.catalogue import ITEM_POINT, CatalogueConfig, FileSource, TableSource
 from lgsid_ray.errors import ConfigError, InputError
 
@@ -133,7 +134,7 @@ class Report:
     advice: dict[str, str] = field(default_factory=dict)
 
 
-def check_sources(config: CatalogueConfig, progress: Callable[[int], None] = lambda rows: None) -> Report:
+def check_sources(run: RunConfig, progress: Callable[[int], None] = lambda rows: None) -> Report:
     """Read the sources as a run would, and tell what is in them. A refusal ends the reading of its table alone.
 
     Args:
@@ -142,7 +143,7 @@ def check_sources(config: CatalogueConfig, progress: Callable[[int], None] = lam
     Raises:
         ConfigError: the catalogue has no sources.
     """
-    source = config.source
+    config, source = run.catalogue, run.catalogue.source
     if not isinstance(source, FileSource):
         raise ConfigError("catalogue.source is the synthetic world: there are no files to check; name yours in `items`")
     names = ["items"] + (["interactions"] if source.interactions else [])
@@ -157,7 +158,7 @@ def check_sources(config: CatalogueConfig, progress: Callable[[int], None] = lam
             report.refusals.append(str(error))
         if table == "items":
             keys.settle(report)
-    _guard(report, config)
+    _guard(report, run)
     report.advice = {what: yaml for name in names for what, yaml in _advice(report, name, source_of(name, source))}
     return report
 
@@ -241,8 +242,9 @@ def _add_places(report: Report, checked: Checked, keys: _Keys, ids: pa.Array) ->
         seen.update(pc.unique(label_paths(labelled, level)).drop_null().to_pylist())
 
 
-def _guard(report: Report, config: CatalogueConfig) -> None:
+def _guard(report: Report, run: RunConfig) -> None:
     """Add what a run would stop at once all is read."""
+    config = run.catalogue
     for table, limit, name in (
         ("items", config.max_quarantine, "max_quarantine"),
         ("interactions", config.max_log_quarantine, "max_log_quarantine"),
@@ -264,10 +266,10 @@ def _guard(report: Report, config: CatalogueConfig) -> None:
             rejects.refuse_exchanged(settle.count_exchanged(looked[:, 0], looked[:, 1]), len(looked))
     except InputError as error:
         report.refusals.append(str(error))
-    if report.placed and len(report.labels[-1]) == 1:
+    if run.preferring and report.placed and len(report.labels[-1]) == 1:
         report.refusals.append(
-            "all items lie in one district, so none lies elsewhere: map finer labels, or set "
-            "tokenizer.embeddings=origin to do without alignment"
+            "all items lie in one district, so none lies elsewhere: map finer labels, or do without preferences: "
+            "align.objective=distil, or no alignment"
         )
 
 

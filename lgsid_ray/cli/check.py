@@ -8,14 +8,14 @@ from rich.text import Text
 from lgsid_ray.arrays import Float64
 from lgsid_ray.catalog.check import ColumnReport, Report, TableReport, check_sources, spelled
 from lgsid_ray.cli.options import console, errors, tell
-from lgsid_ray.config.catalogue import CatalogueConfig
+from lgsid_ray.config import RunConfig
 
 OVERRIDING = "columns, null_marks, decimal, time_format, encoding, quote and escape"
 WIDE, HIGH = 72, 18
 """Characters of the map; each is two by four dots."""
 
 
-def check(config: CatalogueConfig) -> None:
+def check(config: RunConfig) -> None:
     """Read the sources, print what is in them, and exit 3 where a run would refuse them."""
     with errors.status("reading") as status:
         report = check_sources(config, lambda rows: status.update(f"reading: {rows:,} rows"))

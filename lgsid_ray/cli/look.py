@@ -72,7 +72,7 @@ def check_command(config: Config = None, overrides: Set = None, debug: Debug = F
     """
     from lgsid_ray.cli.check import check
 
-    check(configure(config, overrides).catalogue)
+    check(configure(config, overrides))
 
 
 @reported

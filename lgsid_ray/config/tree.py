@@ -66,6 +66,11 @@ class RunConfig(Section):
         """Whether it is aligned by distilling text fusion, and not by preferences."""
         return self.aligned and self.align.objective == "distil"
 
+    @property
+    def preferring(self) -> bool:
+        """Whether it is aligned by preferences, which need items that lie elsewhere."""
+        return self.aligned and self.align.objective == "gdpo"
+
     @model_validator(mode="after")
     def _sections_fit(self) -> "RunConfig":
         if self.encoder.kind == "random_projection" and self.aligned:

@@ -30,7 +30,7 @@ def _checked(tmp_path: Path, items: str = ITEMS, log: str | None = LOG, *overrid
     if log is not None:
         (tmp_path / "log.csv").write_text(log)
         tree += f", interactions: {{path: {tmp_path}/log.csv}}"
-    return check_sources(load(None, [f"catalogue.source={{{tree}}}", *overrides]).catalogue)
+    return check_sources(load(None, [f"catalogue.source={{{tree}}}", *overrides]))
 
 
 def test_every_column_and_every_row_is_accounted_for(tmp_path: Path) -> None:
@@ -77,13 +77,20 @@ def test_a_run_refused_is_told_with_what_would_mend_it(tmp_path: Path) -> None:
         ('item_id,name,lat,lon\na,A,"40,71","-74,00"\nb,B,"40,72","-74,01"\n', "2 of 2 rows", "decimal: ','"),
         ("id,name,lat,lon\na,A,1,2\n", "column 'item_id' is missing", None),
         ("item_id,name,lat,lon\n", "no row of data", None),
-        ("item_id,name,lat,lon\na,A,40.71,-74.0\nb,B,40.71,-74.0\n", "all items lie in one district", None),
     ],
 )
 def test_what_is_wrong_with_items_is_named(tmp_path: Path, items: str, refusal: str, advice: str | None) -> None:
     report = _checked(tmp_path, items, None)
     assert any(refusal in told for told in report.refusals)
     assert (advice in report.advice.values()) == (advice is not None)
+
+
+def test_one_district_for_all_stops_a_run_by_preferences_alone(tmp_path: Path) -> None:
+    items = "item_id,name,lat,lon\na,A,40.71,-74.0\nb,B,40.71,-74.0\n"
+    assert _checked(tmp_path, items, None).refusals == []
+    preferring = ("tokenizer.embeddings=aligned", "align.objective=gdpo")
+    (told,) = _checked(tmp_path, items, None, *preferring).refusals
+    assert "all items lie in one district" in told
 
 
 def test_ids_of_another_kind_in_the_log_are_told(tmp_path: Path) -> None:
@@ -98,7 +105,7 @@ def test_many_values_are_not_counted_to_the_end(tmp_path: Path, monkeypatch: pyt
 
 def test_the_world_has_no_files() -> None:
     with pytest.raises(ConfigError, match="no files to check"):
-        check_sources(load(None, []).catalogue)
+        check_sources(load(None, []))
 
 
 def _lit(picture: str) -> list[tuple[int, int]]:

@@ -33,13 +33,14 @@ def ranking(scores: np.ndarray, query: int) -> list[int]:
     return sorted(others, key=lambda item: -scores[item])[:K]
 
 
-def test_oracle_re_ranks_the_whole_catalogue(space):
-    queries, gammas = np.arange(0, 240, 7), (0.0, 0.05, 0.3, 4.0)
-    arm = oracle(space, queries, K, gammas)
+@pytest.mark.parametrize(("make", "kept"), [(oracle, "reference"), (content_oracle, "content")])
+def test_an_oracle_re_ranks_the_whole_catalogue(space, make, kept):
+    queries, gammas, vectors = np.arange(0, 240, 7), (0.0, 0.05, 0.3, 4.0), getattr(space, kept)
+    arm = make(space, queries, K, gammas)
     for position, gamma in enumerate(gammas):
         for row, query in enumerate(queries):
             same = space.labels[:, 2] == space.labels[query, 2]
-            scores = space.reference @ space.reference[query] + gamma * same
+            scores = vectors @ vectors[query] + gamma * same
             assert arm.found[position, row].tolist() == ranking(scores, query)
 
 
@@ -136,16 +137,6 @@ def test_between_reference_and_policy_lies_their_normalised_mixture(space):
             scores = mixed @ mixed[query]
             chosen = scores[arm.found[position, row]]
             np.testing.assert_allclose(chosen, scores[ranking(scores, query)], rtol=0, atol=1e-6)
-
-
-def test_the_content_oracle_trades_content_for_the_district(space):
-    queries, gammas = np.arange(0, 240, 7), (0.0, 0.05, 0.3, 4.0)
-    arm = content_oracle(space, queries, K, gammas)
-    for position, gamma in enumerate(gammas):
-        for row, query in enumerate(queries):
-            same = space.labels[:, 2] == space.labels[query, 2]
-            scores = space.content @ space.content[query] + gamma * same
-            assert arm.found[position, row].tolist() == ranking(scores, query)
 
 
 def test_content_fusion_is_what_and_where_beside_the_whole(space):
