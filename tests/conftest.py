@@ -12,6 +12,9 @@ from hypothesis import settings
 
 # Tests work on small arrays: more threads than one wait for each other, for minutes where other processes run too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests side by side are told a terminal's size, which rich takes for good when a console is made.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 # A test times nothing: by default one that other processes keep from the CPU for 200 ms fails.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -1,4 +1,4 @@
-"""A small fixed part of the training items on which alignment is watched while it trains."""
+"""Some training items: a part in which alignment is watched while it trains, and queries that judge what came of it."""
 
 import numpy as np
 import torch
@@ -24,22 +24,30 @@ def draw_probe(cities: Int64, size: int, seed: int) -> Int64:
     return np.sort(np.lexsort((within, by_city))[:size])
 
 
-def nearest(embeddings: Embeddings, probe: Int64, among: Int64, k: int = 5) -> Int64:
-    """(m, <= k) item_index of the nearest of the items `among` to each of the probe, itself left out.
-
-    They are what a query finds in the reference space, so that Similarity is that of the whole catalogue, not of a
-    probe that lacks most of its neighbours. Reads part by part.
+def draw_queries(training: Int64, size: int, seed: int) -> Int64:
+    """(m <= size,) item_index, ascending, of training items drawn one by one.
 
     Args:
-        probe, among: item_index, ascending.
+        training: (n,) item_index.
     """
-    asked = torch.tensor(embeddings.of(probe))
-    score, found = torch.full((len(probe), k), -torch.inf), torch.full((len(probe), k), -1)
+    return np.sort(training[np.argsort(random_bits(seed, "probe-query", training), kind="stable")[:size]])
+
+
+def nearest(embeddings: Embeddings, queries: Int64, k: int = 5) -> Int64:
+    """(m, <= k) item_index of the nearest of all items to each of the queries, itself left out.
+
+    They are what a query finds in that space: among them Similarity is nearly that of the whole catalogue. Reads part
+    by part.
+
+    Args:
+        queries: (m,) item_index, ascending.
+    """
+    asked = torch.tensor(embeddings.of(queries))
+    score, found = torch.full((len(queries), k), -torch.inf), torch.full((len(queries), k), -1)
     for table in embeddings.scan(["item_index", "embedding"]):
         index = table.column("item_index").to_numpy()
         scores = asked @ torch.tensor(vectors(table)).T
-        scores[:, ~np.isin(index, among)] = -torch.inf
-        here, place = np.nonzero(probe[:, None] == index[None, :])
+        here, place = np.nonzero(queries[:, None] == index[None, :])
         scores[here, place] = -torch.inf
         values, columns = scores.topk(min(k, scores.shape[1]))
         score, best = torch.cat([score, values], dim=1).topk(k)

@@ -10,7 +10,7 @@ from lgsid_ray.align.floor import FloorController, share_at
 from lgsid_ray.align.lists import held_out, read_lists
 from lgsid_ray.align.losses import distillation_loss, gdpo_loss, listwise_loss, similarity_loss
 from lgsid_ray.align.policy import Policy, save_policy
-from lgsid_ray.align.probe import draw_probe, nearest, probe_metrics
+from lgsid_ray.align.probe import draw_probe, draw_queries, nearest, probe_metrics
 from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
 from lgsid_ray.align.reward import RewardModel, margins, read_reward, write_reward
 from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_cities
@@ -107,7 +107,6 @@ def align(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         "steps": config.align.steps,
         "share": last["share"],
         "probe_similarity_ratio": last["kept"],
-        "probe_district": [last["before"], last["after"]],
         **{name: last[name] for name in ("lambda", "margin") if name in last},
     }
 
@@ -116,7 +115,7 @@ def _preference_loop(settings: dict[str, Any]) -> None:
     """G-DPO (Eq 6-8)."""
     config, inputs, seed = settings["align"], settings["inputs"], settings["seed"]
     triples = read_triples(Triples(inputs["prefer"]))
-    bench = _Bench(settings, triples)
+    bench = _Bench(settings, triples, [Embeddings(inputs["embed"])])
     judge = read_reward(inputs["reward"]).to(bench.engine.device)
     floor = FloorController(config.lambda_, config.floor, bench.origin["similarity"])
 
@@ -145,17 +144,18 @@ def _distillation_loop(settings: dict[str, Any]) -> None:
     training = Items(inputs["catalogue"]).training()
     batch = min(config.batch_size, len(training) // config.trainer.workers * config.trainer.workers)
     chosen = [training[batch_rows(len(training), batch, number, seed)] for number in range(config.steps + 1)]
-    bench = _Bench(settings, np.concatenate(chosen))
-    taught = torch.tensor(Embeddings(inputs["fuse"]).of(bench.corpus.index))
+    teacher = Embeddings(inputs["fuse"])
+    bench = _Bench(settings, np.concatenate(chosen), [Embeddings(inputs["embed"]), teacher])
+    taught = torch.tensor(teacher.of(bench.corpus.index)).to(bench.engine.device)
 
     def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
         figures = bench.watched(number)
         rows = bench.corpus.rows(chosen[number])
         mine = rows[bench.rank :: bench.world]
         embedded, _ = bench.embedded(mine)
-        whole, teacher = bench.gathered(embedded.detach(), len(rows)), taught.to(bench.engine.device)
-        loss = distillation_loss(embedded, teacher[mine], whole, teacher[rows], config.relations)
-        figures |= {"loss": loss.item(), "cosine": (embedded * teacher[mine]).sum(dim=1).mean().item()}
+        whole = bench.gathered(embedded.detach(), len(rows))
+        loss = distillation_loss(embedded, taught[mine], whole, taught[rows], config.relations)
+        figures |= {"loss": loss.item(), "cosine": (embedded * taught[mine]).sum(dim=1).mean().item()}
         bench.scalars.add(number + 1, figures)
         return loss, figures
 
@@ -167,9 +167,11 @@ class _Bench:
 
     Args:
         asked: item_index of all items that steps will ask for.
+        spaces: in which neighbours of the queries that judge the end are looked for: where they lie now, and where
+            they are expected to lie.
     """
 
-    def __init__(self, settings: dict[str, Any], asked: Int64) -> None:
+    def __init__(self, settings: dict[str, Any], asked: Int64, spaces: list[Embeddings]) -> None:
         import ray.train
 
         config, encoder, inputs, seed = settings["align"], settings["encoder"], settings["inputs"], settings["seed"]
@@ -178,15 +180,16 @@ class _Bench:
         items, embeddings = Items(inputs["catalogue"]), Embeddings(inputs["embed"])
         train, cities = training_cities(items)
         probe = train[draw_probe(cities, config.probe, seed)]
-        around = nearest(embeddings, probe, train)
-        wanted = np.concatenate([asked.ravel(), probe, around.ravel()])
+        queries = draw_queries(items.training(), config.probe, seed)
+        around = np.concatenate([nearest(space, queries).ravel() for space in spaces])
+        wanted = np.concatenate([asked.ravel(), probe, queries, around])
         self.corpus = read_corpus(items, embeddings, wanted, encoder.prompt)
         torch.manual_seed(seed)
         self.engine = Engine(Policy(encoder, config), config.learning_rate, 0.0, config.trainer.zero_stage)
         self.scalars = Scalars(settings["out"], self.rank)
         self._config, self._seed = config, seed
         self._probe = self.corpus.rows(probe)
-        self._around = self.corpus.rows(np.setdiff1d(around, probe))
+        self._queries, self._around = self.corpus.rows(queries), self.corpus.rows(np.setdiff1d(around, queries))
         self.origin = self._judged(self.corpus.reference[self._probe], self._probe)
 
     def embedded(self, rows: Int64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -213,21 +216,19 @@ class _Bench:
         return self._judged(self._embed(self._probe), self._probe) if number % self._config.probe_steps == 0 else {}
 
     def _settled(self) -> dict[str, float]:
-        """`share` and `kept`, and T@5 `before` and `after`, of the probe beside its nearest of all training items."""
+        """`share` and `kept`, of the queries beside their neighbours in the whole catalogue."""
         policy: Policy = self.engine.model.module
-        rows = np.concatenate([self._probe, self._around])
-        origin = self._judged(self.corpus.reference[rows], rows)
-        found: dict[float, dict[str, float]] = {}
+        rows, asked = np.concatenate([self._queries, self._around]), len(self._queries)
+        origin = self._judged(self.corpus.reference[rows], rows, asked)["similarity"]
 
         def kept(share: float) -> float:
             policy.scale(share)
-            found[share] = self._judged(self._embed(rows), rows)
-            return found[share]["similarity"] / origin["similarity"]
+            return self._judged(self._embed(rows), rows, asked)["similarity"] / origin
 
         free = isinstance(self._config, GdpoConfig) and self._config.lambda_ != "auto"
         share, left = (1.0, kept(1.0)) if free else share_at(self._config.floor, kept)
         policy.scale(1.0)
-        return {"share": share, "kept": left, "before": origin["district"], "after": found[share]["district"]}
+        return {"share": share, "kept": left}
 
     def _embed(self, rows: Int64) -> torch.Tensor:
         """(m, dimension) policy embeddings of rows of the corpus, on the CPU; every rank does its share."""
@@ -235,10 +236,10 @@ class _Bench:
         mine = policy.embed([self.corpus.prompts[row] for row in rows[self.rank :: self.world]])
         return self.gathered(mine, len(rows)).cpu()
 
-    def _judged(self, embedded: torch.Tensor, rows: Int64) -> dict[str, float]:
-        """Similarity@5 and T@5 of the probe, which stands first among `rows`."""
+    def _judged(self, embedded: torch.Tensor, rows: Int64, asked: int | None = None) -> dict[str, float]:
+        """Similarity@5 and T@5 of the first `asked` among `rows`, or of all."""
         districts = torch.from_numpy(self.corpus.districts[rows])
-        found = probe_metrics(embedded, self.corpus.reference[rows], districts, len(self._probe))
+        found = probe_metrics(embedded, self.corpus.reference[rows], districts, asked)
         # Rank 0's word: ranks that differed in a last digit could differ in whether they look again, and wait for ever.
         told = torch.tensor(list(found.values()), dtype=torch.float64, device=self.engine.device)
         torch.distributed.all_reduce(told if self.rank == 0 else told.zero_())

@@ -55,10 +55,11 @@ class AlignBase(Section):
     floor: float = Field(default=0.97, gt=0, le=1)
     """Semantic floor: share of origin's Similarity@5 that the saved model is to keep. It decides how much of the
     trained adapters goes in, unless λ is a number: that is the user's word."""
-    probe: int = Field(default=768, ge=6)
-    """Training items on which Similarity@5 and T@5 are watched, and the floor is held."""
-    probe_steps: int = Field(default=15, ge=1)
-    """Steps between two looks at the probe; λ = auto moves at each."""
+    probe: int = Field(default=512, ge=6)
+    """Training items among which Similarity@5 and T@5 are watched; and how many queries to the whole catalogue hold the
+    floor at the end."""
+    probe_steps: int = Field(ge=1)
+    """Steps between two looks at the probe."""
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
 
     @model_validator(mode="after")
@@ -83,6 +84,8 @@ class GdpoConfig(AlignBase):
     temperature: float = Field(default=0.05, gt=0)
     """Of `infonce`."""
     steps: int = Field(default=120, ge=1)
+    probe_steps: int = Field(default=15, ge=1)
+    """Steps between two looks at the probe; λ = auto moves at each."""
     batch_size: int = Field(default=32, ge=2)
     """Triples a step, over all workers."""
     lora_rank: int = Field(default=8, ge=1)
@@ -101,6 +104,7 @@ class DistilConfig(AlignBase):
     relations: float = Field(default=4.0, ge=0)
     """Weight of the squared differences between the cosines of a batch's items, beside each item's own."""
     steps: int = Field(default=200, ge=1)
+    probe_steps: int = Field(default=50, ge=1)
     batch_size: int = Field(default=48, ge=2)
     """Items a step, over all workers."""
     lora_rank: int = Field(default=16, ge=1)

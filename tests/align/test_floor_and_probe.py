@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from sklearn.metrics import ndcg_score
 
 from lgsid_ray.align.floor import CLOSE, LOOKS, MOST, FloorController, share_at
-from lgsid_ray.align.probe import draw_probe, nearest, probe_metrics
+from lgsid_ray.align.probe import draw_probe, draw_queries, nearest, probe_metrics
 from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
 from lgsid_ray.align.triples import batch_rows
 from lgsid_ray.artifacts import Embeddings
@@ -78,6 +78,16 @@ def test_probe_takes_whole_cities() -> None:
     assert len(partial) <= 1
     assert np.array_equal(probe, draw_probe(cities, 100, seed=1))
     assert not np.array_equal(probe, draw_probe(cities, 100, seed=2))
+
+
+def test_queries_are_training_items_drawn_one_by_one() -> None:
+    training = np.flatnonzero(np.arange(400) % 3)
+    queries = draw_queries(training, 100, seed=1)
+    assert len(np.unique(queries)) == 100
+    assert np.isin(queries, training).all()
+    assert np.array_equal(queries, draw_queries(training, 100, seed=1))
+    assert not np.array_equal(queries, draw_queries(training, 100, seed=2))
+    assert np.array_equal(draw_queries(training, 1000, seed=1), training)
 
 
 def test_every_epoch_takes_every_triple_once() -> None:
@@ -153,8 +163,8 @@ def test_the_nearest_are_those_of_the_whole_table(tmp_path: Path) -> None:
     embeddings = Embeddings(StageDir(str(tmp_path)))
     for part, (start, count) in enumerate([(0, 3), (3, 50), (53, 37)]):
         embeddings.write(table.slice(start, count), f"part-{part:05d}.parquet")
-    probe, among = np.arange(0, 90, 4), np.flatnonzero(np.arange(90) % 3 > 0)
-    for asked, found in zip(probe, nearest(embeddings, probe, among), strict=True):
-        others = among[among != asked]
+    queries = np.arange(0, 90, 4)
+    for asked, found in zip(queries, nearest(embeddings, queries), strict=True):
+        others = np.delete(np.arange(90), asked)
         assert found.tolist() == others[np.argsort(-(rows[others] @ rows[asked]))][:5].tolist()
-    assert nearest(embeddings, probe, probe[:3]).shape == (len(probe), 2)  # of three, one may be itself
+    assert nearest(embeddings, queries, k=90).shape == (len(queries), 89)  # itself is not among them
