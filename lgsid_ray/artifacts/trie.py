@@ -132,6 +132,13 @@ class Trie:
         """The first item_index at each of (s,) leaves."""
         return self.order[self.begin[states - self._leaf]].astype(np.int64)
 
+    def last(self, items: Int64) -> tuple[Int64, Int64]:
+        """(m,) states in front of the last token of each of (m,) items, and (m,) those tokens."""
+        place = np.empty(len(self.order), np.int64)
+        place[self.order] = np.arange(len(self.order))
+        leaf = self._leaf + np.searchsorted(self.begin, place[items], side="right") - 1
+        return np.searchsorted(self.first, leaf, side="right") - 1, self.token[leaf].astype(np.int64)
+
     def behind(self, prefix: Sequence[int]) -> Int32:
         """item_index of all whose SIDs begin with a prefix, in the order of their SIDs; none where no SID does."""
         state = self.root

@@ -75,6 +75,26 @@ def hit_and_ndcg(lists: AnyInt, target: AnyInt, ks: Sequence[int]) -> dict[str, 
     return figures | {f"ndcg@{k}": float(np.where(rank < k, gain, 0.0).mean()) for k in ks}
 
 
+def list_figures(lists: AnyInt, target: AnyInt, ks: Sequence[int], told: int) -> dict[str, float]:
+    """`hit_and_ndcg` and `mrr`, 1 / (rank + 1) within the list and 0 where it is absent; for `hit@{told}` and
+    `ndcg@{told}` also what 95 % of bootstrap samples of the queries lie between, `…_low` and `…_high`.
+    """
+    figures = hit_and_ndcg(lists, target, ks)
+    rank = target_ranks(lists, target)
+    figures["mrr"] = float(np.where(rank < lists.shape[1], 1 / (rank + 1), 0.0).mean())
+    for name, gain in ((f"hit@{told}", np.ones(len(rank))), (f"ndcg@{told}", 1 / np.log2(rank + 2))):
+        figures[f"{name}_low"], figures[f"{name}_high"] = interval(np.where(rank < told, gain, 0.0))
+    return figures
+
+
+def interval(values: AnyFloat, share: float = 0.95, draws: int = 1000) -> tuple[float, float]:
+    """Between what the mean of `values` lies in `share` of the bootstrap samples of them."""
+    rng, count = np.random.default_rng(0), len(values)
+    means = [float(values[rng.integers(0, count, count)].mean()) for _ in range(draws)]
+    low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
+
+
 def _mean_ranks(group: AnyInt, score: AnyFloat) -> AnyFloat:
     """1-based rank of each score within its group, ties sharing their mean; `group` ascends from 0."""
     order = np.lexsort((score, group))

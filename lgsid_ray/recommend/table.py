@@ -6,6 +6,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 Metrics = dict[str, Any]
+TASKS = {
+    "next": "Next item, leave-last-out, test split",
+    "discovery": "Discovery: targets new to their user, visited items left out of every list",
+}
 
 
 def tables(rank: Metrics | None, generate: Metrics | None) -> list[Table]:
@@ -14,7 +18,7 @@ def tables(rank: Metrics | None, generate: Metrics | None) -> list[Table]:
     if rank is not None and "models" in rank:
         made.append(_rank(rank))
     if generate is not None and "models" in generate:
-        made.append(_generate(generate))
+        made += [_generate(generate, task, title) for task, title in TASKS.items()]
     return made
 
 
@@ -29,15 +33,15 @@ def _rank(found: Metrics) -> Table:
     return table
 
 
-def _generate(found: Metrics) -> Table:
-    everything = found["models"] | found["baselines"]
-    names = list(next(iter(everything.values()))["test"]["all"])
-    table = _table("Next-item generation, leave-last-out", ["generator", "targets", *names])
-    for model, splits in everything.items():
-        label = model if model in found["models"] else f"{model} (baseline)"
-        for part, targets in (("all", "all"), ("new", "new to the user")):
-            figures = splits["test"].get(part) or {}
-            table.add_row(label, targets, *(_spread(figures.get(name), None) for name in names))
+def _generate(found: Metrics, task: str, title: str) -> Table:
+    names = ["hit@5", "hit@10", "ndcg@10", "mrr"]
+    table = _table(title, ["generator", *names, "95 % of hit@10"])
+    for model, splits in (found["models"] | found["baselines"]).items():
+        figures = splits["test"].get(task)
+        if figures is not None:
+            label = model if model in found["models"] else f"{model} (counts)"
+            within = f"{figures['hit@10_low']:.3f} to {figures['hit@10_high']:.3f}"
+            table.add_row(label, *(_spread(figures[name], None) for name in names), within)
     return table
 
 
@@ -50,5 +54,5 @@ def _spread(mean: float | None, deviation: float | None) -> str:
 def _table(title: str, columns: list[str]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 or column == "targets" else "right")
+        table.add_column(column, justify="left" if place == 0 else "right")
     return table

@@ -5,6 +5,21 @@ from typing import Any
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.markup import Markup, caption, join, number, section, table, tag
 
+CAPTIONS = {
+    "next": (
+        "What comes next, {test} users",
+        "Leave-last-out on the test split over the whole catalogue; repeated visits count. A generator is worth its "
+        "training only where it beats what counts: “mixture” weighs all rules below the models, by weights that were "
+        "fitted on validation targets. The last column is a bootstrap over users.",
+    ),
+    "discovery": (
+        "What is new, {test} users",
+        "Targets that their user has never visited before; what the user has visited is left out of every list. The "
+        "rules that repeat have nothing to say here.",
+    ),
+}
+"""Title and explanation of each task."""
+
 
 def recommender_section(story: Story) -> Markup:
     """Rankers and generators beside their trivial baselines."""
@@ -47,29 +62,34 @@ def _rank_table(found: dict[str, Any]) -> Markup:
 
 
 def _generate_table(found: dict[str, Any]) -> Markup:
-    tables = found["models"] | found["baselines"]
-    names = list(next(iter(tables.values()))["test"]["all"])
-    rows: list[list[str]] = []
-    strong: list[int] = []
-    for name, splits in tables.items():
-        kind = "model" if name in found["models"] else "trivial baseline"
-        for part, label in (("all", "all targets"), ("new", "new to the user")):
-            figures = splits["test"].get(part)
-            if figures:
-                if kind == "model":
-                    strong.append(len(rows))
-                rows.append([name, kind, label, *(number(figures.get(key)) for key in names)])
-    share = found.get("new_share", {}).get("test")
-    return join(
+    return join([part for task in ("next", "discovery") for part in _task(found, task)])
+
+
+def _task(found: dict[str, Any], task: str) -> list[Markup]:
+    """The table of one of the two tasks; nothing where it has no target."""
+    tables = {
+        name: splits["test"][task]
+        for name, splits in (found["models"] | found["baselines"]).items()
+        if splits["test"].get(task)
+    }
+    if not tables:
+        return []
+    names = [name for name in next(iter(tables.values())) if not name.endswith(("_low", "_high"))]
+    rows = [
         [
-            table(["generator", "kind", "targets", *names], rows, strong, text_columns=3),
-            caption(
-                "Leave-last-out on the test split over the whole catalogue. Repeat visits are easy, so targets new to "
-                f"their user ({number(share, 3)} of all) stand apart. A generator is worth its training only where "
-                "it beats the best trivial baseline on the same line."
-            ),
+            name,
+            "model" if name in found["models"] else "counts",
+            *(number(figures[key]) for key in names),
+            f"{number(figures['hit@10_low'])} to {number(figures['hit@10_high'])}",
         ]
-    )
+        for name, figures in tables.items()
+    ]
+    strong = [place for place, name in enumerate(tables) if name in found["models"]]
+    return [
+        tag("h4", CAPTIONS[task][0].format(**found["queries" if task == "next" else "discovery"])),
+        table(["generator", "kind", *names, "95 % of hit@10"], rows, strong, text_columns=2),
+        caption(CAPTIONS[task][1]),
+    ]
 
 
 def _with_spread(mean: float | None, deviation: float | None) -> str:

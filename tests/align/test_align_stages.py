@@ -314,7 +314,7 @@ def test_curves_are_written_for_tensorboard(trained_reward: Inputs, configure: C
 def test_items_held_out_are_neither_aligned_nor_watched(
     trained_reward: Inputs, configure: Configure, tmp_path: Path
 ) -> None:
-    """Other names for the held-out items change no weight and no figure, but for what is left in the whole catalogue."""
+    """Other names for the held-out items change no weight and no figure but the share's, of the whole catalogue."""
     config = configure()
 
     def rename(table: pa.Table) -> pa.Table:

@@ -125,8 +125,8 @@ def test_the_stage_judges_what_the_log_allows(tmp_path: Path) -> None:
     out = StageDir(f"{tmp_path}/out").make()
     told = count(load(None), inputs(tmp_path / "timed"), out)
     found = out.read_json("metrics.json")
-    assert told == {"auc": found["rank"]["test"]["auc"], "hit@10": found["generate"]["test"]["all"]["hit@10"]}
-    assert found["generate"]["valid"]["all"]["hit@10"] > 0.9  # the walk's next ten are a prefix or two
+    assert told == {"auc": found["rank"]["test"]["auc"], "hit@10": found["generate"]["test"]["next"]["hit@10"]}
+    assert found["generate"]["valid"]["next"]["hit@10"] > 0.9  # the walk's next ten are a prefix or two
     assert "auc" not in count(load(None), inputs(tmp_path / "none", events=False), out)
     assert out.read_json("metrics.json")["generate"] == {"skipped": "the catalogue has no interactions"}
     assert count(load(None), inputs(tmp_path / "untimed", times=False), out).keys() == {"auc"}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lgsid_ray.artifacts import Trie
 from lgsid_ray.config.recommend import TigerConfig
-from lgsid_ray.recommend.generators import baselines, beam
+from lgsid_ray.recommend.generators import beam
 from lgsid_ray.recommend.generators.batches import GenerateBatch
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
 from lgsid_ray.recommend.generators.tiger import Tiger
@@ -61,37 +61,6 @@ def test_a_sample_of_targets_is_seeded_and_ordered() -> None:
     assert sample(positions, None, seed=0) is positions
 
 
-def test_trivial_recommenders_on_a_log_one_can_follow() -> None:
-    found = sequences([0, 1, 0, 1, 0, 2], [0, 1, 3, 4, 5], [3, 4, 3, 3])
-    # Training events: 0 1 0 1 | 0 1 3 | 3 4, so popularity 0, 1 (3 each), 3 (2), 4 (1), then by number.
-    lists = baselines.recommend(found, np.array([5, 10]), 7, XYZ, 3)
-    assert lists["popularity"].tolist() == [[0, 1, 3]] * 2
-    assert lists["own_history"].tolist() == [[0, 1, 3], [4, 3, 1]]
-    assert lists["markov"].tolist() == [[1, 0, 3], [0, 1, 3]]
-    # Item 4 (one visit) is at the last place; 3 lies 637 km, 1 and 0 some 6 000 km away.
-    assert lists["near_and_popular"].tolist() == [[0, 1, 3], [4, 3, 1]]
-
-
-def test_near_and_popular_looks_near_the_last_visit_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "NEAR", 2)
-    found = sequences([0, 1, 0, 1, 0, 2], [0, 1, 3, 4, 5])
-    lists = baselines.recommend(found, np.array([5, 10]), 7, XYZ, 3)
-    assert lists["near_and_popular"].tolist() == [[0, 1, 3], [3, 4, 0]]
-
-
-def test_without_coordinates_nothing_is_near() -> None:
-    found, targets = sequences([0, 1, 0, 1, 0, 2], [0, 1, 3, 4, 5]), np.array([5, 10])
-    near, nowhere = (baselines.recommend(found, targets, 7, xyz, 3) for xyz in (XYZ, None))
-    assert near.keys() - nowhere.keys() == {"near_and_popular"}
-    assert all(np.array_equal(near[name], lists) for name, lists in nowhere.items())
-
-
-def test_lists_of_a_small_catalogue_are_padded() -> None:
-    lists = baselines.recommend(sequences([0, 1, 2, 3]), np.array([3]), 4, XYZ[:4], 10)
-    for found in lists.values():
-        assert sorted(found[0].tolist()) == [-1] * 6 + [0, 1, 2, 3]
-
-
 def exhaustive(model: Tiger, history: torch.Tensor, tokens: np.ndarray) -> torch.Tensor:
     """(b, n) log-probability of every item, one prefix after the other."""
     score = torch.zeros(len(history), len(tokens))
@@ -127,6 +96,23 @@ def test_a_narrow_beam_yields_real_distinct_items_in_order() -> None:
     assert (np.diff(score, axis=1) <= 0).all()
     truth = exhaustive(model, HISTORY, TOKENS).numpy()
     np.testing.assert_allclose(np.take_along_axis(truth, items, 1), score, atol=1e-4)
+
+
+@torch.no_grad()
+@settings(max_examples=15)
+@given(st.sets(st.tuples(*[st.integers(0, 3)] * 3), min_size=7, max_size=30), st.integers(0, 99))
+def test_what_is_left_out_is_never_given_and_the_rest_keeps_its_order(
+    rows: set[tuple[int, int, int]], seed: int
+) -> None:
+    tokens = np.array(sorted(rows, key=lambda row: hash((row, seed))))
+    model, trie = tiger(tokens, seed), Trie.build(tokens)
+    rng = np.random.default_rng(seed)
+    row, item = rng.integers(0, 3, 12), rng.integers(0, len(tokens), 12)
+    whole, _ = beam.search(model, BATCH, trie, len(tokens))
+    rest, _ = beam.search(model, BATCH, trie, len(tokens), (row, item))
+    for number in range(3):
+        kept = [found for found in whole[number].tolist() if found not in item[row == number]]
+        assert rest[number].tolist() == kept + [-1] * (len(tokens) - len(kept))
 
 
 class Trap:

@@ -22,7 +22,7 @@ from lgsid_ray.recommend.panel import Panel
 from tests.recommend.conftest import ITEMS, Cells, Fit, panel_of
 
 SMALL = TigerConfig(dimension=32, heads=2)
-QUICK = GenerateConfig(history=4, epochs=20, batch_size=64, learning_rate=5e-3, beams=12)
+QUICK = GenerateConfig(history=4, epochs=20, batch_size=64, learning_rate=5e-3, beams=20)
 BRIEF = QUICK.model_copy(update={"epochs": 1, "batch_size": 256})
 
 
@@ -39,27 +39,29 @@ def test_it_learns_a_chain_and_beats_popularity(
     generation = Generation.of(QUICK, ITEMS, xyz, chain, 0)
     _, found = trained(generation, generate_cells(SMALL), plain_fit)
     baselines = generation.baselines()
-    assert found["generate/tiger/hgit/0"]["test"]["all"]["hit@5"] > 0.9
-    assert baselines["markov"]["test"]["all"]["hit@5"] > 0.9
-    assert baselines["popularity"]["test"]["all"]["hit@10"] < 0.4
-    assert baselines["own_history"]["test"]["all"]["hit@10"] < 0.4
-    assert found["generate/tiger/hgit/0"]["test"]["new"] == found["generate/tiger/hgit/0"]["test"]["all"]
+    assert found["generate/tiger/hgit/0"]["test"]["next"]["hit@5"] > 0.9
+    assert baselines["markov"]["test"]["next"]["hit@5"] > 0.9
+    assert baselines["mixture"]["test"]["next"]["hit@5"] > 0.9
+    assert baselines["popularity"]["test"]["next"]["hit@10"] < 0.4
+    assert baselines["own_history"]["test"]["next"]["hit@10"] < 0.4
+    # Every target is new, and without what is visited no list is worse.
+    discovery = found["generate/tiger/hgit/0"]["test"]["discovery"]
+    assert all(discovery[name] >= figure for name, figure in found["generate/tiger/hgit/0"]["test"]["next"].items())
     json.dumps([found, baselines], allow_nan=False)
 
 
 def test_the_table_tells_means_over_seeds(xyz: np.ndarray, chain: Log, tmp_path: Any) -> None:
     inputs = {}
     for seed, hit in ((0, 0.2), (1, 0.4)):
-        figures = {"all": {"hit@10": hit}, "new": None}
+        figures = {"next": {"hit@10": hit}, "discovery": None}
         folder = StageDir(f"{tmp_path}/{seed}").make()
         folder.write_json("metrics.json", {"valid": figures, "test": figures, "best_epoch": 3})
         inputs[f"generate/tiger/hgit/{seed}"] = folder
     found = table(Generation.of(QUICK, ITEMS, xyz, chain, 0), {"catalogue": StageDir("nowhere"), **inputs})
-    assert found["models"]["tiger/hgit"]["test"]["all"] == {"hit@10": pytest.approx(0.3)}
+    assert found["models"]["tiger/hgit"]["test"]["next"] == {"hit@10": pytest.approx(0.3)}
     assert found["models"]["tiger/hgit"]["test"]["std"] == {"hit@10": pytest.approx(0.1)}
-    assert found["models"]["tiger/hgit"]["test"]["new"] is None
-    assert found["new_share"] == {"valid": 1.0, "test": 1.0}
-    assert found["queries"] == {"valid": 120, "test": 120}
+    assert found["models"]["tiger/hgit"]["test"]["discovery"] is None
+    assert found["queries"] == found["discovery"] == {"valid": 120, "test": 120}
 
 
 def test_cells_with_dropout_learn_side_by_side_what_they_would_alone(
@@ -127,8 +129,9 @@ def test_users_with_one_event_or_no_times_leave_nothing_to_judge(xyz: np.ndarray
         Generation.of(QUICK, ITEMS, xyz, replace(chain, timed=False), 0)
 
 
-def test_a_catalogue_without_coordinates_has_one_baseline_less(chain: Log) -> None:
-    assert Generation.of(QUICK, ITEMS, None, chain, 0).baselines().keys() == {"popularity", "own_history", "markov"}
+def test_a_catalogue_without_coordinates_has_no_rule_of_nearness(chain: Log) -> None:
+    rules = {"popularity", "own_history", "own_recent", "markov", "co_occurrence", "mixture"}
+    assert Generation.of(QUICK, ITEMS, None, chain, 0).baselines().keys() == rules
 
 
 def test_impossible_settings_are_refused() -> None:

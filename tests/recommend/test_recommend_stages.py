@@ -98,9 +98,9 @@ def test_a_generator_learns_the_walk_and_its_table_stands_beside_trivial_ones(ra
     out = StageDir(f"{tmp_path}/generate").make()
     told = generators.generate(config, by_name(given, [cell]), out)
     metrics = out.read_json("metrics.json")
-    test = {name: table["test"]["all"]["hit@5"] for name, table in (metrics["models"] | metrics["baselines"]).items()}
+    test = {name: table["test"]["next"]["hit@5"] for name, table in (metrics["models"] | metrics["baselines"]).items()}
     assert test["tiger/hgit"] == facts["test"]["all"]["hit@5"] > test["popularity"]
-    assert told["tiger/hgit/hit@10"] == facts["test"]["all"]["hit@10"]
+    assert told["tiger/hgit/hit@10"] == facts["test"]["next"]["hit@10"]
     assert out.read_json("history.json")[-1].keys() == {"step", "epoch", "tiger/hgit/0/valid"}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from lgsid_ray.recommend.metrics import auc, gauc, hit_and_ndcg, logloss, target_ranks
+from lgsid_ray.recommend.metrics import auc, gauc, hit_and_ndcg, interval, list_figures, logloss, target_ranks
 
 
 def test_auc_counts_ordered_pairs() -> None:
@@ -62,3 +62,24 @@ def test_metrics_refuse_what_they_cannot_judge() -> None:
         hit_and_ndcg(np.array([[1, 2]]), np.array([1]), [5])
     with pytest.raises(ValueError, match="no query"):
         hit_and_ndcg(np.empty((0, 5), dtype=int), np.empty(0, dtype=int), [5])
+
+
+def test_figures_of_lists_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    lists = np.array([rng.permutation(12)[:6] for _ in range(200)])
+    target = rng.integers(0, 12, 200)
+    found = list_figures(lists, target, (1, 3), told=3)
+    places = [row.tolist().index(item) if item in row else None for row, item in zip(lists, target, strict=True)]
+    assert found["mrr"] == pytest.approx(np.mean([0 if place is None else 1 / (place + 1) for place in places]))
+    assert found["hit@3"] == pytest.approx(np.mean([place is not None and place < 3 for place in places]))
+    assert found["hit@3_low"] < found["hit@3"] < found["hit@3_high"]
+    assert found["ndcg@3_low"] < found["ndcg@3"] < found["ndcg@3_high"]
+
+
+def test_the_interval_is_that_of_a_mean() -> None:
+    values = np.random.default_rng(1).normal(5, 2, 4000)
+    low, high = interval(values)
+    error = values.std() / np.sqrt(len(values))
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
+    assert interval(np.full(9, 0.25)) == (0.25, 0.25)

@@ -10,7 +10,7 @@ from lgsid_ray.errors import InputError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.counts.rules import ClickRule, next_items
-from lgsid_ray.recommend.generators.experiment import KS, Generation
+from lgsid_ray.recommend.generators.experiment import KS, NEXT, Generation
 from lgsid_ray.recommend.log import SPLITS, TEST, VALID, Unusable
 from lgsid_ray.recommend.rankers.experiment import Ranking
 
@@ -33,7 +33,7 @@ def count(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     if "test" in found["rank"]:
         told["auc"] = found["rank"]["test"]["auc"]
     if "test" in found["generate"]:
-        told["hit@10"] = found["generate"]["test"]["all"]["hit@10"]
+        told["hit@10"] = found["generate"]["test"][NEXT]["hit@10"]
     return told
 
 
@@ -49,10 +49,11 @@ def _rank(config: RunConfig, catalogue: StageDir, tokenise: StageDir) -> dict[st
 def _generate(config: RunConfig, catalogue: StageDir, tokenise: StageDir) -> dict[str, Any]:
     generation = Generation.read(config.generate, catalogue, config.seed)
     sequences, tokens = generation.sequences, _tokens(tokenise, generation.items)
-    return {
-        SPLITS[split]: generation.figures(split, next_items(sequences, generation.targets(split), tokens, max(KS)))
-        for split in (VALID, TEST)
-    }
+    found = {}
+    for split in (VALID, TEST):
+        queries = generation.queries(split, NEXT)
+        found[SPLITS[split]] = {NEXT: generation.figures(queries, next_items(sequences, queries, tokens, max(KS)))}
+    return found
 
 
 def _tokens(tokenise: StageDir, items: int) -> Int64:

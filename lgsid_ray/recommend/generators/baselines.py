@@ -1,4 +1,10 @@
-"""Trivial recommenders that every generator must beat: popularity, own history, Markov, near-and-popular."""
+"""Rules that count, which every generator must beat: each by itself, and their mixture, fitted on validation targets.
+
+A rule gives P(next item | history) by counts of training events, coordinates, and the history itself. They are the
+honest bar: where visits repeat, transitions are few and places near, they reach most of what there is to reach.
+"""
+
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -9,70 +15,159 @@ from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend.generators.sequences import Sequences
 
 NEAR = 100
-"""Near-and-popular ranks so many nearest items of the last visited one."""
+"""Nearest items of a place among which near-and-popular divides its vote."""
+WINDOW = 5
+"""Events further apart than this do not co-occur."""
+DEPTH = 50
+"""Latest events of a history that vote, where not all or only the last do."""
+SLOW, FAST = 0.95, 0.7
+"""Weight of an event's vote, relative to that of the one after it."""
+PRIOR = 0.1
+"""Visits that every item is given in advance, so that those without any can be told."""
+ROUNDS = 200
+"""Of expectation maximisation; on few numbers, and it converges long before."""
+_TIE = 1e-9  # weight of popularity where a rule calls two items equal; no two different chances are so close
+
+Chances = dict[str, sparse.csr_matrix]
+"""Rule → (q, items) P(next item | history); a row may be empty, where a rule has nothing to say."""
 
 
-def recommend(sequences: Sequences, positions: Int64, items: int, xyz: Float64 | None, length: int) -> dict[str, Int64]:
-    """Lists of every baseline for the same targets over the whole catalogue, by name; (q, length) item_index.
-
-    Popularity and transitions count training events only; own history is all that precedes the target. A list that
-    a baseline cannot fill goes on with the most popular items.
+class Rules:
+    """Counts of the training events, and what they say of some targets.
 
     Args:
-        xyz: (items, 3) unit-sphere points of the items; without them near-and-popular is left out.
+        items: how many there are.
+        xyz: (items, 3) unit-sphere points of the items; without them the rules of nearness are left out.
+        targets: positions that will be asked for; only what their histories can ask is counted.
     """
-    seen, source, target = sequences.training()
-    popular = np.bincount(seen, minlength=items)
-    last = sequences.item[positions - 1]
-    order = np.lexsort((np.arange(items), -popular))
-    own = [_own(sequences, int(position), length) for position in positions]
-    found = {
-        "popularity": np.tile(order[:length], (len(positions), 1)),
-        "own_history": _filled(own, order, length),
-        "markov": _filled(_markov(source, target, last, popular, length), order, length),
-    }
-    if xyz is not None:
-        found["near_and_popular"] = _filled(list(_near(xyz, last, popular, length)), order, length)
-    return {name: _pad(lists, length) for name, lists in found.items()}
+
+    def __init__(self, sequences: Sequences, items: int, xyz: Float64 | None, targets: Int64) -> None:
+        self._sequences, self._items = sequences, items
+        seen, source, target = sequences.training()
+        self.popular: Int64 = np.bincount(seen, minlength=items)
+        self._share = (self.popular + PRIOR) / (len(seen) + PRIOR * items)
+        asked = np.zeros(items, dtype=bool)
+        asked[sequences.before(targets, DEPTH)[1]] = True
+        self._asked = asked
+        known = asked[source]
+        self._follows = _counts(source[known], target[known], items)
+        self._around = None if xyz is None else self._nearby(xyz)
+
+    def lists(self, targets: Int64, length: int, weights: dict[str, float] | None, discovery: bool) -> dict[str, Int64]:
+        """(q, length) item_index by rule, likeliest first; ties, and what a rule has no list for, go by popularity.
+
+        -1 where a catalogue has fewer items.
+
+        Args:
+            weights: the mixture's; without them it is left out.
+            discovery: leave out what the history holds; all targets are new to their users.
+        """
+        chances, nothing = self.chances(targets, discovery), sparse.csr_matrix((len(targets), self._items))
+        visited = self._visited(targets) if discovery else nothing
+        found = {"popularity": self._best(nothing, visited, length)}
+        found |= {name: self._best(chance, visited, length) for name, chance in chances.items()}
+        if weights is not None:
+            mixed = sum((weights[name] * chance for name, chance in chances.items()), nothing)
+            found["mixture"] = self._best(mixed, visited, length, weights["popularity"])
+        return found
+
+    def weights(self, targets: Int64, discovery: bool) -> dict[str, float] | None:
+        """The weights under which these targets are likeliest, by rule, `popularity` and `uniform` among them.
+
+        None where there is no target. By expectation maximisation, which has one maximum here.
+        """
+        if not len(targets):
+            return None
+        chances, item = self.chances(targets, discovery), self._sequences.item[targets]
+        row = np.arange(len(item))
+        columns = {name: np.asarray(chance[row, item]).ravel() for name, chance in chances.items()}
+        columns |= {"popularity": self._share[item], "uniform": np.full(len(item), 1 / self._items)}
+        given = np.column_stack(list(columns.values()))
+        weight = np.full(given.shape[1], 1 / given.shape[1])
+        for _ in range(ROUNDS):
+            owed = given * weight
+            weight = (owed / owed.sum(axis=1, keepdims=True)).mean(axis=0)
+        return dict(zip(columns, weight.tolist(), strict=True))
+
+    def chances(self, targets: Int64, discovery: bool) -> Chances:
+        """What each rule says of the targets' histories; in discovery without what is visited, and sums to 1 anew.
+
+        `own_history`: shares of its events; `own_recent`: of the latest ones. `markov`: what followed the last item.
+        `co_occurrence`: what stood up to WINDOW events from those of the history, before or after. `near_and_popular`:
+        visits per (1 + km) among the nearest of the last place; `near_history`: of all places of the history.
+        """
+        row, item, age = self._sequences.before(targets, None)
+        votes = {fade: self._votes(len(targets), row, item, age, fade) for fade in (1.0, FAST)}
+        late, latest = age < DEPTH, age == 0
+        slow = self._votes(len(targets), row[late], item[late], age[late], SLOW)
+        last = self._votes(len(targets), row[latest], item[latest], age[latest], 1.0)
+        found = {} if discovery else {"own_history": votes[1.0], "own_recent": votes[FAST]}
+        found |= {"markov": last @ _chances(self._follows), "co_occurrence": slow @ _chances(self._together)}
+        if self._around is not None:
+            found |= {"near_and_popular": last @ self._around, "near_history": slow @ self._around}
+        if discovery:
+            visited = self._visited(targets)
+            found = {name: chance - chance.multiply(visited) for name, chance in found.items()}
+        return {name: _chances(chance) for name, chance in found.items()}
+
+    @cached_property
+    def _together(self) -> sparse.csr_matrix:
+        """(items, items) how often two items stood up to WINDOW training events apart, for those that are asked."""
+        total = sparse.csr_matrix((self._items, self._items))
+        for earlier, later in self._sequences.apart(WINDOW):
+            for source, target in ((earlier, later), (later, earlier)):
+                known = self._asked[source]
+                total = total + _counts(source[known], target[known], self._items)
+        return total
+
+    def _nearby(self, xyz: Float64) -> sparse.csr_matrix:
+        """(items, items) P(item | near another) for those that are asked."""
+        places, count = np.flatnonzero(self._asked), min(NEAR, self._items)
+        chord, near = cKDTree(xyz).query(xyz[places], k=np.arange(1, count + 1))
+        votes = (self.popular[near] + PRIOR) / (1 + chord_to_km(chord))
+        shape = (self._items, self._items)
+        return _chances(sparse.csr_matrix((votes.ravel(), (np.repeat(places, count), near.ravel())), shape))
+
+    def _votes(self, rows: int, row: Int64, item: Int64, age: Int64, fade: float) -> sparse.csr_matrix:
+        return _chances(sparse.csr_matrix((fade**age, (row, item)), shape=(rows, self._items)))
+
+    def _visited(self, targets: Int64) -> sparse.csr_matrix:
+        """(q, items) 1 where the history holds an item."""
+        row, item, _ = self._sequences.before(targets, None)
+        found = _counts(row, item, self._items, len(targets))
+        found.data[:] = 1
+        return found
+
+    def _best(
+        self, score: sparse.csr_matrix, visited: sparse.csr_matrix, length: int, popularity: float = 0.0
+    ) -> Int64:
+        """(q, length): the largest of score + `popularity` · share of visits, but for the visited ones."""
+        bonus = (popularity + _TIE) * self._share
+        order = np.lexsort((np.arange(self._items), -self.popular))
+        lists = np.full((score.shape[0], length), -1)
+        spent = np.zeros(self._items, dtype=bool)
+        for row in range(len(lists)):
+            out = visited.indices[visited.indptr[row] : visited.indptr[row + 1]]
+            span = slice(score.indptr[row], score.indptr[row + 1])
+            told, chance = score.indices[span][score.data[span] > 0], score.data[span][score.data[span] > 0]
+            spent[told] = spent[out] = True
+            # The most popular of the rest: all others of it have the bonus alone, and less of it.
+            head = order[: length + len(told) + len(out)]
+            item = np.concatenate([told, head[~spent[head]][:length]])
+            spent[told] = spent[out] = False
+            total = bonus[item]
+            total[: len(told)] += chance
+            best = item[np.lexsort((item, -total))][:length]
+            lists[row, : len(best)] = best
+        return lists
 
 
-def _own(sequences: Sequences, position: int, length: int) -> Int64:
-    """The user's items before the target, most frequent first, ties by the latest visit."""
-    before = sequences.item[sequences.start[position] : position]
-    item, latest, count = np.unique(before[::-1], return_index=True, return_counts=True)
-    return item[np.lexsort((latest, -count))][:length]
+def _counts(row: Int64, column: Int64, items: int, rows: int | None = None) -> sparse.csr_matrix:
+    """How often each pair occurs."""
+    return sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(rows or items, items))
 
 
-def _markov(source: Int64, target: Int64, last: Int64, popular: Int64, length: int) -> list[Int64]:
-    """What followed the last item most often in training; ties by popularity."""
-    size = len(popular)
-    counts = sparse.csr_matrix((np.ones(len(source)), (source, target)), shape=(size, size))
-    counts.sum_duplicates()
-    lists = []
-    for item in last:
-        span = slice(counts.indptr[item], counts.indptr[item + 1])
-        follower, count = counts.indices[span].astype(np.int64), counts.data[span]
-        lists.append(follower[np.lexsort((follower, -popular[follower], -count))][:length])
-    return lists
-
-
-def _near(xyz: Float64, last: Int64, popular: Int64, length: int) -> Int64:
-    """Of the `NEAR` nearest items of the last one, those with most visits per (1 + km); ties by distance."""
-    chord, near = cKDTree(xyz).query(xyz[last], k=np.arange(1, min(NEAR, len(xyz)) + 1))
-    best = np.argsort(-popular[near] / (1 + chord_to_km(chord)), axis=1, kind="stable")[:, :length]
-    return np.take_along_axis(near, best, axis=1)
-
-
-def _filled(lists: list[Int64], order: Int64, length: int) -> Int64:
-    """Lists completed by `order`, without repeating an item."""
-    filled = np.full((len(lists), min(length, len(order))), -1)
-    spare = order[: 2 * length]
-    for row, found in enumerate(lists):
-        rest = spare[~np.isin(spare, found)]
-        filled[row] = np.concatenate([found, rest])[: filled.shape[1]]
-    return filled
-
-
-def _pad(lists: Int64, length: int) -> Int64:
-    """Lists of a catalogue smaller than `length`, completed with -1."""
-    return np.pad(lists, ((0, 0), (0, length - lists.shape[1])), constant_values=-1)
+def _chances(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Rows that sum to 1; empty ones stay."""
+    total = np.asarray(counts.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags(1 / np.where(total > 0, total, 1)) @ counts)

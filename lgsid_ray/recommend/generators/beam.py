@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lgsid_ray.arrays import Float32, Int64
+from lgsid_ray.arrays import Bool, Float32, Int64
 from lgsid_ray.artifacts import Trie
 from lgsid_ray.recommend.generators.batches import GenerateBatch
 from lgsid_ray.recommend.generators.registry import Generator
@@ -16,7 +16,9 @@ BEGIN = -1
 
 
 @torch.no_grad()
-def search(model: Generator[Any], batch: GenerateBatch, trie: Trie, beams: int) -> tuple[Int64, Float32]:
+def search(
+    model: Generator[Any], batch: GenerateBatch, trie: Trie, beams: int, without: tuple[Int64, Int64] | None = None
+) -> tuple[Int64, Float32]:
     """The likeliest items after each history, all histories and beams at once.
 
     A beam's score is the sum of its tokens' log-probabilities, not renormalised over the trie's children: with as
@@ -24,6 +26,7 @@ def search(model: Generator[Any], batch: GenerateBatch, trie: Trie, beams: int) 
 
     Args:
         trie: of the same tokens as the model's, unique per item.
+        without: (m,) rows of the batch and (m,) item_index that these must not be given.
 
     Returns:
         (b, beams) item_index, best first, -1 where the catalogue has fewer items, and (b, beams) scores.
@@ -33,12 +36,14 @@ def search(model: Generator[Any], batch: GenerateBatch, trie: Trie, beams: int) 
     score[:, 0] = 0.0
     token = torch.full((size, beams), BEGIN, device=device)
     states = np.full((size, beams), trie.root)
-    for _ in range(model.levels):
+    for level in range(model.levels):
         logits, state = model.advance(state, token)
         ahead = F.log_softmax(logits, dim=-1)
         live = torch.isfinite(score).cpu().numpy()
         allowed = np.zeros(ahead.shape, dtype=bool)
         allowed[live] = trie.allowed(states[live], ahead.shape[-1])
+        if without is not None and level == model.levels - 1:
+            _forbid(allowed, states, *without, trie)
         total = (score.unsqueeze(-1) + ahead).masked_fill(~torch.from_numpy(allowed).to(device), -torch.inf)
         score, flat = total.flatten(1).topk(beams, dim=1)
         parent, token = flat // ahead.shape[-1], flat % ahead.shape[-1]
@@ -49,3 +54,10 @@ def search(model: Generator[Any], batch: GenerateBatch, trie: Trie, beams: int) 
     items = np.full((size, beams), -1)
     items[live] = trie.items(states[live])
     return items, score.cpu().numpy()
+
+
+def _forbid(allowed: Bool, states: Int64, row: Int64, item: Int64, trie: Trie) -> None:
+    """Take from (b, k, size) `allowed` the last tokens that lead from the beams' states to an item of their row."""
+    state, token = trie.last(item)
+    which, beam = np.nonzero(states[row] == state[:, None])
+    allowed[row[which], beam, token[which]] = False

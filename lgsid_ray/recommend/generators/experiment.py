@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from lgsid_ray.arrays import Bool, Float64, Int64
+from lgsid_ray.arrays import Float64, Int64
 from lgsid_ray.artifacts import Items, Sids, Trie
 from lgsid_ray.artifacts.sids import unique_tokens
 from lgsid_ray.config.recommend import GenerateConfig, Generator
@@ -16,14 +16,18 @@ from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend import log as logs
 from lgsid_ray.recommend.batches import moved
-from lgsid_ray.recommend.generators import baselines, beam
+from lgsid_ray.recommend.generators import beam
+from lgsid_ray.recommend.generators.baselines import Rules
 from lgsid_ray.recommend.generators.batches import GenerateBatches
 from lgsid_ray.recommend.generators.registry import GENERATORS
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
 from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
-from lgsid_ray.recommend.metrics import hit_and_ndcg
+from lgsid_ray.recommend.metrics import list_figures
 
-KS = (5, 10)
+KS, TOLD = (1, 5, 10, 20), 10
+"""Lengths of lists that are judged, and the one whose figures have an interval."""
+NEXT, DISCOVERY = "next", "discovery"
+"""The tasks: what comes next, of all items; and, of targets new to their user, what the user has not visited yet."""
 QUERIES = 256
 """Histories decoded at once."""
 
@@ -81,33 +85,37 @@ class Generation:
         """Positions that are judged."""
         return sample(self.sequences.of(split), self.config.queries, self.seed)
 
-    def judge(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
-        """Figures of the cell's trained model on valid and test, over the whole catalogue."""
-        trie, batches = Trie.load(cell.inputs["tokenise"]), self.batches([cell])
-        return {
-            SPLITS[split]: self.figures(split, generated(model, batches, self.targets(split), trie, self.config.beams))
-            for split in (VALID, TEST)
-        }
+    def queries(self, split: int, task: str) -> Int64:
+        """Positions that are judged by a task; in discovery those new to their user."""
+        targets = self.targets(split)
+        return targets[self.sequences.is_new(targets)] if task == DISCOVERY else targets
 
-    def baselines(self) -> dict[str, dict[str, Any]]:
-        """Figures of the trivial recommenders over the same targets, by name."""
-        found: dict[str, dict[str, Any]] = {}
+    def judge(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
+        """Figures of the cell's trained model on valid and test by task, over the whole catalogue."""
+        trie, batches = Trie.load(cell.inputs["tokenise"]), self.batches([cell])
+        found: dict[str, Any] = {}
         for split in (VALID, TEST):
-            lists = baselines.recommend(self.sequences, self.targets(split), self.items, self.xyz, max(KS))
-            for name, rows in lists.items():
-                found.setdefault(name, {})[SPLITS[split]] = self.figures(split, rows)
+            for task in (NEXT, DISCOVERY):
+                queries = self.queries(split, task)
+                lists = generated(model, batches, queries, trie, self.config.beams, task == DISCOVERY)
+                found.setdefault(SPLITS[split], {})[task] = self.figures(queries, lists)
         return found
 
-    @cached_property
-    def new(self) -> dict[int, Bool]:
-        """Which targets of a split are new to their user."""
-        return {split: self.sequences.is_new(self.targets(split)) for split in (VALID, TEST)}
+    def baselines(self) -> dict[str, dict[str, Any]]:
+        """Figures of the rules that count over the same queries, by name."""
+        rules = Rules(self.sequences, self.items, self.xyz, np.concatenate([self.targets(VALID), self.targets(TEST)]))
+        found: dict[str, dict[str, Any]] = {}
+        for task in (NEXT, DISCOVERY):
+            fitted = rules.weights(self.queries(VALID, task), task == DISCOVERY)
+            for split in (VALID, TEST):
+                queries = self.queries(split, task)
+                for name, lists in rules.lists(queries, max(KS), fitted, task == DISCOVERY).items():
+                    found.setdefault(name, {}).setdefault(SPLITS[split], {})[task] = self.figures(queries, lists)
+        return found
 
-    def figures(self, split: int, lists: Int64) -> dict[str, Any]:
-        """Over all targets and over those new to their user (None where there are none)."""
-        target, new = self.sequences.item[self.targets(split)], self.new[split]
-        apart = hit_and_ndcg(lists[new], target[new], KS) if new.any() else None
-        return {"all": hit_and_ndcg(lists, target, KS), "new": apart}
+    def figures(self, queries: Int64, lists: Int64) -> dict[str, float] | None:
+        """Of the (q, max K) lists given for the queries; None where there are none."""
+        return list_figures(lists, self.sequences.item[queries], KS, TOLD) if len(queries) else None
 
 
 def create(model: Generator, tokens: Int64, history: int) -> nn.Module:
@@ -116,13 +124,18 @@ def create(model: Generator, tokens: Int64, history: int) -> nn.Module:
     return generator
 
 
-def generated(model: nn.Module, batches: GenerateBatches, positions: Int64, trie: Trie, beams: int) -> Int64:
-    """(q, max K) item_index by beam search, best first, -1 where the catalogue is smaller."""
+def generated(
+    model: nn.Module, batches: GenerateBatches, positions: Int64, trie: Trie, beams: int, discovery: bool
+) -> Int64:
+    """(q, max K) item_index by beam search, best first, -1 where there are fewer; in discovery no visited ones."""
     model.eval()
     device = next(model.parameters()).device
-    lists = []
+    lists = [np.empty((0, max(KS)), dtype=np.int64)]
     for begin in range(0, len(positions), QUERIES):
-        batch = moved(batches.batch(positions[begin : begin + QUERIES]), device)
-        items, _ = beam.search(model, batch, trie, beams)  # type: ignore[arg-type]  # a Generator
+        some = positions[begin : begin + QUERIES]
+        batch = moved(batches.batch(some), device)
+        row, item, _ = batches.sequences.before(some, None)
+        visited = (row, item) if discovery else None
+        items, _ = beam.search(model, batch, trie, beams, visited)  # type: ignore[arg-type]  # a Generator
         lists.append(items[:, : max(KS)])
     return np.concatenate(lists)

@@ -1,5 +1,6 @@
 """Generation samples: the next item of a user, and what came before it, leave-last-out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,25 @@ class Sequences:
         before = positions[:, None] - np.arange(1, length + 1)
         inside = before >= self.start[positions, None]
         return np.where(inside, self.item[np.where(inside, before, 0)], -1)
+
+    def before(self, positions: Int64, limit: int | None) -> tuple[Int64, Int64, Int64]:
+        """The events that precede each position, up to `limit` latest ones: (m,) row of `positions`, item_index, age.
+
+        The age of the event right before a position is 0.
+        """
+        count = positions - self.start[positions]
+        if limit is not None:
+            count = np.minimum(count, limit)
+        row = np.repeat(np.arange(len(positions)), count)
+        age = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        return row, self.item[positions[row] - 1 - age], age
+
+    def apart(self, window: int) -> Iterator[tuple[Int64, Int64]]:
+        """The items of all pairs of a user's training events that lie 1, then 2, … `window` events apart."""
+        train = np.flatnonzero(self.split == TRAIN)
+        for distance in range(1, window + 1):
+            later = train[train - distance >= self.start[train]]
+            yield self.item[later - distance], self.item[later]
 
     def is_new(self, positions: Int64) -> Bool:
         """Whether the target occurs nowhere in its user's whole history."""
