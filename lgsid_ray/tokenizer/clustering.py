@@ -9,7 +9,7 @@ from lgsid_ray.config.tokenizer import KMeansConfig
 from lgsid_ray.draws import random_bits
 from lgsid_ray.tokenizer.assign import directions
 from lgsid_ray.tokenizer.balance import parted, raised, twins
-from lgsid_ray.tokenizer.kmeans import Sums, add_up, farthest_of, move, plus_plus, repair
+from lgsid_ray.tokenizer.kmeans import Sums, farthest_of, move, plus_plus, repair
 from lgsid_ray.tokenizer.progress import Progress
 from lgsid_ray.tokenizer.residual import kl_to_uniform
 from lgsid_ray.tokenizer.shard import Shards, View
@@ -58,7 +58,7 @@ def _stepped(shards: Shards, view: View, now: Progress, config: KMeansConfig, ta
     """After one more step; in mini-batches its rows are drawn by `tag`."""
     mini, clusters = config.method == "minibatch", len(now.centroids)
     batch = min(1.0, config.batch_rows / shards.trained) if mini else 1.0
-    total = add_up(shards.map("statistics", view, now.centroids, now.price, now.softness, batch, tag))
+    total = shards.sum("statistics", view, now.centroids, now.price, now.softness, batch, tag)
     rows = int(total.counts.sum())
     if rows == 0:  # a small batch may have drawn none
         return replace(now, step=now.step + 1)
@@ -87,7 +87,7 @@ def even_prices(shards: Shards, view: View, centroids: Float32, price: Float32) 
     """(k,) prices under which the view's rows fall most evenly to (k, d) centroids; full passes from `price` on."""
     best, least, softness = price, np.inf, 0.0
     for turn in range(_SETTLING):
-        total = add_up(shards.map("statistics", view, centroids, price, softness, 1.0, ""))
+        total = shards.sum("statistics", view, centroids, price, softness, 1.0, "")
         uneven = kl_to_uniform(total.counts.astype(np.float64))
         if uneven < least:
             best, least = price, uneven
@@ -100,10 +100,9 @@ def even_prices(shards: Shards, view: View, centroids: Float32, price: Float32) 
 
 def member_means(shards: Shards, view: View, found: Clusters) -> Float32:
     """(k, d) mean embedding, less the view's levels, of the members of each cluster; of no member, the mean of all."""
-    parts = shards.map("embedding_sums", view, found.centroids, found.price)
-    sums, counts = np.sum([s for s, _ in parts], axis=0), np.sum([c for _, c in parts], axis=0)
-    overall = sums.sum(axis=0) / counts.sum()
-    return np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], overall).astype(np.float32)
+    total = shards.sum("embedding_sums", view, found.centroids, found.price)
+    overall, counts = total.sums.sum(axis=0) / total.counts.sum(), total.counts[:, None]
+    return np.where(counts > 0, total.sums / np.maximum(counts, 1), overall).astype(np.float32)
 
 
 def _initial(shards: Shards, view: View, clusters: int, seed: int, name: str) -> Float32:
@@ -112,13 +111,13 @@ def _initial(shards: Shards, view: View, clusters: int, seed: int, name: str) ->
     drawn = np.concatenate(first)
     candidates = drawn[:1] if len(drawn) else shards.map("pick", view, "all", seed, 1, 1)[0][:1]
     for turn in range(ROUNDS):
-        phi = sum(part.inertia for part in shards.map("statistics", view, candidates, None, 0.0, 1.0, ""))
+        phi = shards.sum("statistics", view, candidates, None, 0.0, 1.0, "").inertia
         if phi <= 0:
             break
         rate = 2.0 * clusters / ROUNDS * 2 / phi
         found = shards.map("oversample", view, candidates, rate, seed, f"{name}-{turn}")
         candidates = np.concatenate([candidates, *found])
-    weights = np.sum([part.counts for part in shards.map("statistics", view, candidates, None, 0.0, 1.0, "")], axis=0)
+    weights = shards.sum("statistics", view, candidates, None, 0.0, 1.0, "").counts
     key = random_bits(seed, f"plus-plus-{name}", np.arange(4)).astype(np.uint64)
     start = plus_plus(candidates, weights.astype(np.float64).clip(min=1e-9), clusters, np.random.default_rng(key))
     return directions(start) if view.metric == "cosine" else start

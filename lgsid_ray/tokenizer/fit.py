@@ -8,10 +8,10 @@ import numpy as np
 from lgsid_ray.arrays import Float32, Float64
 from lgsid_ray.config.tokenizer import HgitConfig, KMeansConfig
 from lgsid_ray.tokenizer.clustering import even_prices, kmeans
-from lgsid_ray.tokenizer.kmeans import Sums, add_up, farthest_of, repair
+from lgsid_ray.tokenizer.kmeans import Sums, farthest_of, repair
 from lgsid_ray.tokenizer.levels import Level, on_embeddings
 from lgsid_ray.tokenizer.metrics import level_metrics
-from lgsid_ray.tokenizer.residual import Adam, add_gradients, kl_slope, kl_to_uniform
+from lgsid_ray.tokenizer.residual import Adam, kl_slope, kl_to_uniform
 from lgsid_ray.tokenizer.shard import Shards, View
 
 History = list[dict[str, float]]
@@ -89,10 +89,10 @@ def even_levels(shards: Shards, view: View, levels: tuple[Level, ...]) -> tuple[
 def _measure(shards: Shards, view: View, codebooks: list[Float32]) -> tuple[list[float], list[Sums]]:
     """Mean squared residual before and after every level, and every level's statistics with hard assignment."""
     zero = np.zeros((1, codebooks[0].shape[1]), np.float32)
-    errors = [add_up(shards.map("statistics", view, zero, None, 0.0, 1.0, "")).inertia / shards.trained]
+    errors = [shards.sum("statistics", view, zero, None, 0.0, 1.0, "").inertia / shards.trained]
     totals = []
     for here, centres in _before(view, codebooks):
-        totals.append(add_up(shards.map("statistics", here, centres, None, 0.0, 1.0, "")))
+        totals.append(shards.sum("statistics", here, centres, None, 0.0, 1.0, ""))
         errors.append(totals[-1].inertia / shards.trained)
     return errors, totals
 
@@ -125,12 +125,12 @@ def _step(shards: Shards, view: View, now: Learning, config: HgitConfig, tag: st
     slopes: Any = None
     if regularised:
         if now.soft is None:
-            first = add_gradients(shards.map("gradient", view, now.codebooks, None, now.temperatures, batch, tag))
+            first = shards.sum("gradient", view, now.codebooks, None, now.temperatures, batch, tag)
             if first.rows == 0:
                 return
             now.soft = [soft / soft.sum() for soft in first.soft]
         slopes = [kl_slope(soft) for soft in now.soft]
-    total = add_gradients(shards.map("gradient", view, now.codebooks, slopes, now.temperatures, batch, tag))
+    total = shards.sum("gradient", view, now.codebooks, slopes, now.temperatures, batch, tag)
     if total.rows == 0:  # a small batch may have drawn none
         return
     weight = config.regulariser * now.scale

@@ -1,7 +1,5 @@
 """The hierarchical tokenizer: level 1 says where, by composite features; learnt residual levels say what (Eq 9-16)."""
 
-import numpy as np
-
 from lgsid_ray.config.tokenizer import HgitConfig
 from lgsid_ray.tokenizer.clustering import kmeans, member_means
 from lgsid_ray.tokenizer.features import Transform
@@ -19,7 +17,7 @@ def fit(shards: Shards, config: HgitConfig, seed: int) -> tuple[Tokenizer, Histo
     """
     by_features = config.first_level == "features"
     if by_features:
-        transform = Transform(config.features, seed, np.sum(shards.map("moments", config.features, seed)))
+        transform = Transform(config.features, seed, shards.sum("moments", config.features, seed))
         by_features = transform.located
     if by_features:
         first = View("features", (), transform)

@@ -23,6 +23,14 @@ class Sums:
     inertia: float
     loads: Float64
 
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            self.sums + other.sums,
+            self.counts + other.counts,
+            self.inertia + other.inertia,
+            self.loads + other.loads,
+        )
+
 
 @dataclass(frozen=True)
 class Far:
@@ -84,16 +92,6 @@ def _sums(rows: Float32, label: Int64, clusters: int) -> tuple[Float64, float]:
         out.index_add_(0, torch.from_numpy(label[start : start + BLOCK]), wide)
         squared += float(wide.flatten().dot(wide.flatten()))
     return out.numpy(), squared
-
-
-def add_up(parts: list[Sums]) -> Sums:
-    """The statistics of all shards; added in the order given, so the result does not depend on timing."""
-    return Sums(
-        np.sum([part.sums for part in parts], axis=0),
-        np.sum([part.counts for part in parts], axis=0),
-        float(sum(part.inertia for part in parts)),
-        np.sum([part.loads for part in parts], axis=0),
-    )
 
 
 def farthest_of(parts: list[Far]) -> Far:

@@ -1,8 +1,8 @@
 """The K-Means actor pool: shards stay in the actors, only centroids, sums and counts travel.
 
-Items are cut into shards of equal length, whatever the number of actors, and results are added in the order of the
-shards, so neither the pool's size nor timing changes a digit. An actor that dies is replaced; the new one reads its
-shard again and the call is repeated, with the same result.
+Items are cut into shards of equal length, whatever the number of actors, and results are added by a tree of fixed
+shape over the shards, so neither the pool's size nor timing changes a digit. An actor that dies is replaced; the new
+one reads its shard again and the call is repeated, with the same result.
 """
 
 from functools import cached_property
@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from lgsid_ray.artifacts.spans import Span
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.tokenizer.shard import Shard
+from lgsid_ray.tokenizer.shard import FAN, Shard, added
 
 
 class Pool:
@@ -46,6 +46,22 @@ class Pool:
         shared = [ray.put(argument) for argument in arguments]
         calls = [self._call(shard, method, shared) for shard in range(len(self._owner))]
         return [self._result(shard, call, method, shared) for shard, call in enumerate(calls)]
+
+    def sum(self, method: str, *arguments: Any) -> Any:
+        """See `Shards`: the actors add, so that the driver gets one result, whatever the number of shards."""
+        shared = [ray.put(argument) for argument in arguments]
+        calls = [self._call(shard, method, shared) for shard in range(len(self._owner))]
+        level = list(enumerate(calls))
+        while len(level) > 1:
+            groups = [level[begin : begin + FAN] for begin in range(0, len(level), FAN)]
+            level = [
+                (group[0][0], self._actors[self._owner[group[0][0]]].added.remote(*[call for _, call in group]))
+                for group in groups
+            ]
+        try:
+            return ray.get(level[0][1])
+        except ray.exceptions.RayError:  # an actor died, or has a word to say: shard by shard it is told apart
+            return added([self._result(shard, call, method, shared) for shard, call in enumerate(calls)])
 
     def close(self) -> None:
         """End the actors."""
@@ -83,6 +99,9 @@ class _Holder:
 
     def alive(self) -> bool:
         return True
+
+    def added(self, *parts: Any) -> Any:
+        return added(parts)
 
     def call(self, shard: int, method: str, *arguments: Any) -> Any:
         if shard not in self._shards:

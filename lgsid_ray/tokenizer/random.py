@@ -16,8 +16,8 @@ from lgsid_ray.tokenizer.tokenizer import Tokenizer
 def fit(shards: Shards, config: RandomConfig, seed: int) -> tuple[Tokenizer, History]:
     """Level l compares the l-th lot of an item with an even grid; decoded, every SID is the embeddings' mean."""
     dimension = shards.map("pick", View(), "dimension", seed, 0, 1)[0].shape[1]
-    parts = shards.map("embedding_sums", View(), np.zeros((1, dimension), np.float32), None)
-    mean = np.sum([sums for sums, _ in parts], axis=0) / np.sum([counts for _, counts in parts])
+    total = shards.sum("embedding_sums", View(), np.zeros((1, dimension), np.float32), None)
+    mean = total.sums / total.counts.sum()
     levels = []
     for place, size in enumerate(config.codes):
         grid = np.full((size, len(config.codes)), 0.5, np.float32)  # the other lots make no difference

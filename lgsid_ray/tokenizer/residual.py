@@ -1,6 +1,7 @@
 """The learnable residual levels (Eq 10-16) on one shard, and Adam on the driver. No Ray here."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,18 @@ class Gradient:
     recon: list[Float64]
     usage: list[Float64]
     soft: list[Float64]
+
+    def __add__(self, other: "Gradient") -> "Gradient":
+        def both(mine: list[Any], theirs: list[Any]) -> list[Any]:
+            return [one + another for one, another in zip(mine, theirs, strict=True)]
+
+        return Gradient(
+            self.rows + other.rows,
+            both(self.errors, other.errors),
+            both(self.recon, other.recon),
+            both(self.usage, other.usage),
+            both(self.soft, other.soft),
+        )
 
 
 def gradient(
@@ -90,18 +103,6 @@ def kl_slope(usage: Float64) -> Float64:
     """(k,) derivative of KL(p ‖ uniform) with respect to p, constants left out."""
     p = (usage / usage.sum()).clip(min=1e-12)
     return np.log(p * len(p))
-
-
-def add_gradients(parts: list[Gradient]) -> Gradient:
-    """The gradient of all shards, added in the order given."""
-    levels = range(len(parts[0].recon))
-    return Gradient(
-        sum(part.rows for part in parts),
-        [sum(part.errors[level] for part in parts) for level in levels],
-        [np.sum([part.recon[level] for part in parts], axis=0) for level in levels],
-        [np.sum([part.usage[level] for part in parts], axis=0) for level in levels],
-        [np.sum([part.soft[level] for part in parts], axis=0) for level in levels],
-    )
 
 
 @dataclass

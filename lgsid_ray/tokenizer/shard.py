@@ -1,6 +1,9 @@
 """A shard: a run of items that one actor holds in memory, and what fitting asks of it. No Ray here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,7 +11,7 @@ import pyarrow as pa
 import torch
 from threadpoolctl import threadpool_limits
 
-from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.arrays import Float32, Float64
 from lgsid_ray.artifacts.items import trains
 from lgsid_ray.artifacts.spans import Span
 from lgsid_ray.config.tokenizer import FeatureConfig
@@ -55,6 +58,20 @@ class Shards(Protocol):
 
     def map(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every shard; results in the order of the shards."""
+
+    def sum(self, method: str, *arguments: Any) -> Any:
+        """What `added` makes of the results of `map`."""
+
+
+FAN = 8
+"""Results that are added at once."""
+
+
+def added(parts: Sequence[Any]) -> Any:
+    """Their sum, by a tree whose shape depends on their number alone: FAN at a time, in their order, and so on up."""
+    while len(parts) > 1:
+        parts = [reduce(add, parts[begin : begin + FAN]) for begin in range(0, len(parts), FAN)]
+    return parts[0]
 
 
 class Shard:
@@ -128,11 +145,12 @@ class Shard:
         distance = squares(rows, chosen, assign(rows, chosen))
         return rows[self._draws(seed, tag) < rate * distance]
 
-    def embedding_sums(self, view: View, centroids: Float32, price: Float32 | None) -> tuple[Float64, Int64]:
-        """Of each cluster of `view` the sum of what its levels leave of the members' embeddings, and the count."""
+    def embedding_sums(self, view: View, centroids: Float32, price: Float32 | None) -> Sums:
+        """Of each cluster of `view` the sum of what its levels leave of the members' embeddings; of `Sums` no more."""
         label = assign(self.rows(view), centroids, price)
         left = self.rows(replace(view, space="embeddings", metric="euclidean"))
-        return cluster_sums(left, label, len(centroids)), np.bincount(label, minlength=len(centroids))
+        counts = np.bincount(label, minlength=len(centroids))
+        return Sums(cluster_sums(left, label, len(centroids)), counts, 0.0, np.zeros(len(centroids)))
 
     def gradient(
         self, view: View, codebooks: list[Float32], slopes: Any, temperatures: list[float], batch: float, tag: str

@@ -15,7 +15,7 @@ from lgsid_ray.artifacts.spans import Span
 from lgsid_ray.config import RunConfig, load
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import encoding, stage
-from lgsid_ray.tokenizer.shard import Shard
+from lgsid_ray.tokenizer.shard import Shard, added
 from lgsid_ray.tokenizer.stage import tokenise
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 from tests.conftest import stream_in_process
@@ -36,6 +36,9 @@ class InProcess:
 
     def map(self, method: str, *arguments: Any) -> list[Any]:
         return [getattr(shard, method)(*arguments) for shard in self._shards]
+
+    def sum(self, method: str, *arguments: Any) -> Any:
+        return added(self.map(method, *arguments))
 
     def close(self) -> None:
         self._shards = []

@@ -37,7 +37,7 @@ from lgsid_ray.tokenizer.kmeans import statistics
 from lgsid_ray.tokenizer.levels import Level, on_embeddings, walk
 from lgsid_ray.tokenizer.metrics import level_metrics
 from lgsid_ray.tokenizer.registry import FITS
-from lgsid_ray.tokenizer.shard import Shard, View
+from lgsid_ray.tokenizer.shard import Shard, View, added
 from lgsid_ray.tokenizer.tokenizer import Tokenizer
 
 CUTS = (0, 1, 700, 1500)
@@ -59,6 +59,9 @@ class LocalPool:
         if self.calls > self.lives:
             raise KeyboardInterrupt
         return [getattr(shard, method)(*arguments) for shard in self.shards]
+
+    def sum(self, method: str, *arguments: Any) -> Any:
+        return added(self.map(method, *arguments))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from lgsid_ray.tokenizer import kmeans as kmeans_module
 from lgsid_ray.tokenizer.assign import assign
 from lgsid_ray.tokenizer.kmeans import (
     Far,
-    add_up,
     cluster_sums,
     farthest,
     farthest_of,
@@ -17,6 +16,7 @@ from lgsid_ray.tokenizer.kmeans import (
     repair,
     statistics,
 )
+from lgsid_ray.tokenizer.shard import added
 
 
 def gauss(rows: int, dimension: int, seed: int = 0) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_cluster_sums_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_statistics_of_shards_add_up_to_those_of_one_shard() -> None:
     x, mu = gauss(1000, 6), gauss(20, 6, 1)
     whole, cut = statistics(x, mu, softness=0.5), np.split(x, [1, 400, 410, 999])
-    parts = add_up([statistics(part, mu, softness=0.5) for part in cut])
+    parts = added([statistics(part, mu, softness=0.5) for part in cut])
     np.testing.assert_allclose(parts.sums, whole.sums, rtol=1e-12)
     assert np.array_equal(parts.counts, whole.counts)
     assert parts.counts.sum() == 1000
@@ -73,7 +73,7 @@ def test_lloyd_steps_equal_those_of_scikit_learn() -> None:
     for steps in (1, 3, 12):
         centroids = start
         for _ in range(steps):
-            total = add_up([statistics(part, centroids) for part in np.split(x, 3)])
+            total = added([statistics(part, centroids) for part in np.split(x, 3)])
             assert (total.counts > 0).all()  # scikit-learn repairs otherwise
             centroids = move(centroids, total)
         reference = KMeans(len(start), init=start, n_init=1, max_iter=steps, tol=0, algorithm="lloyd").fit(x)
@@ -161,3 +161,24 @@ def test_plus_plus_draws_by_weight() -> None:
     weights = np.array([1.0, 1.0, 1e-12])
     for seed in range(20):
         assert plus_plus(rows, weights, 2, np.random.default_rng(seed)).min() > -1
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 64, 65, 200])
+def test_parts_are_added_by_a_tree_of_fixed_shape(count: int) -> None:
+    class Told(str):
+        def __add__(self, other: str) -> "Told":
+            return Told(f"({self} {other})")
+
+    def expected(names: list[str]) -> str:
+        if len(names) == 1:
+            return names[0]
+        above = []
+        for begin in range(0, len(names), 8):
+            told = names[begin]
+            for name in names[begin + 1 : begin + 8]:
+                told = f"({told} {name})"
+            above.append(told)
+        return expected(above)
+
+    names = [str(number) for number in range(count)]
+    assert added([Told(name) for name in names]) == expected(names)

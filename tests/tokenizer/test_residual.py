@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lgsid_ray.tokenizer import residual as residual_module
-from lgsid_ray.tokenizer.residual import Adam, add_gradients, gradient, kl_slope, kl_to_uniform
+from lgsid_ray.tokenizer.residual import Adam, gradient, kl_slope, kl_to_uniform
+from lgsid_ray.tokenizer.shard import added
 
 TEMPERATURES = [1.5, 0.8]
 
@@ -97,7 +98,7 @@ def test_the_hard_histogram_of_equation_14_has_no_gradient() -> None:
 def test_gradients_of_shards_add_up_to_those_of_one_shard() -> None:
     slopes = [kl_slope(level) for level in gradient(ROWS, BOOKS, None, TEMPERATURES).soft]
     whole = gradient(ROWS, BOOKS, slopes, TEMPERATURES)
-    total = add_gradients([gradient(part, BOOKS, slopes, TEMPERATURES) for part in np.split(ROWS, [0, 1, 70])])
+    total = added([gradient(part, BOOKS, slopes, TEMPERATURES) for part in np.split(ROWS, [0, 1, 70])])
     assert total.rows == whole.rows
     assert total.errors == pytest.approx(whole.errors)
     for name in ("recon", "usage", "soft"):

@@ -16,11 +16,12 @@ from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.tokenizer import stage as stage_module
 from lgsid_ray.tokenizer.clustering import kmeans
 from lgsid_ray.tokenizer.pool import Pool
-from lgsid_ray.tokenizer.shard import View
+from lgsid_ray.tokenizer.shard import FAN, View
 from lgsid_ray.tokenizer.stage import tokenise
 from lgsid_ray.tokenizer.tokenizer import FILE
 from tests.tokenizer.conftest import (
     SHARED_OUT,
+    InProcess,
     assert_shared_in_its_own_space,
     config,
     items,
@@ -67,15 +68,24 @@ def test_a_tokenizer_that_is_trained_by_gradient_steps(inputs: dict[str, StageDi
     assert_shared_in_its_own_space("rq_vae, steps: 200, hidden: [16], latent: 6", inputs, tmp_path)
 
 
-def test_an_actor_that_dies_is_replaced(inputs: dict[str, StageDir]) -> None:
-    settings, found = config().tokenizer, []
-    for kill in (False, True):
-        pool = Pool(spans(inputs["catalogue"], inputs["vectors"], 300), 2)
+def test_no_pool_and_no_death_changes_a_digit(inputs: dict[str, StageDir]) -> None:
+    work, found = spans(inputs["catalogue"], inputs["vectors"], 90), []
+    assert len(work) > FAN, "results are added in more than one step"
+    for kind, actors, kill in ((InProcess, 1, False), (Pool, 1, False), (Pool, 2, False), (Pool, 2, True)):
+        pool = kind(work, actors)
         if kill:
             ray.kill(pool._actors[1])
-        found.append(kmeans(pool, View(), 10, settings.kmeans, 0, "level-1").centroids)
+        found.append(kmeans(pool, View(), 10, config().tokenizer.kmeans, 0, "level-1").centroids)
         pool.close()
-    assert np.array_equal(found[0], found[1])
+    for other in found[1:]:
+        assert np.array_equal(found[0], other)
+
+
+def test_what_a_shard_refuses_is_told_by_the_sum(inputs: dict[str, StageDir]) -> None:
+    pool = Pool(spans(inputs["catalogue"], inputs["vectors"], 90), 2)
+    with pytest.raises(AttributeError, match="no_such_method"):
+        pool.sum("no_such_method")
+    pool.close()
 
 
 def test_a_pool_that_fails_gives_its_cpus_back(tmp_path: Path) -> None:
