@@ -1,0 +1,52 @@
+"""What the terminal and the page say of generators: two tasks apart, models and what counts beside them."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lgsid_ray.recommend.table import tables
+from lgsid_ray.report.recommenders import _generate_table
+
+
+def figures(hit: float) -> dict[str, float]:
+    named = {f"{name}@{k}": hit for name in ("hit", "ndcg") for k in (1, 5, 10, 20)} | {"mrr": hit}
+    return named | {
+        f"{name}@10_{end}": hit + way for name in ("hit", "ndcg") for end, way in (("low", -0.01), ("high", 0.01))
+    }
+
+
+def generation(discovery: bool) -> dict[str, Any]:
+    def test(hit: float) -> dict[str, Any]:
+        return {"test": {"next": figures(hit), "discovery": figures(hit / 2) if discovery else None}}
+
+    models = {"tiger/hgit": test(0.4)}
+    counting = {"popularity": test(0.1), "own_history": {"test": {"next": figures(0.3)}}, "mixture": test(0.5)}
+    return {"models": models, "baselines": counting, "queries": {"test": 1500}, "discovery": {"test": 624}}
+
+
+@pytest.mark.parametrize("discovery", [True, False])
+def test_the_terminal_sets_models_beside_what_counts(discovery: bool) -> None:
+    console = Console(width=120)
+    with console.capture() as captured:
+        for table in tables(None, generation(discovery)):
+            console.print(table)
+    lines = captured.get().splitlines()
+    first, second = (
+        next(n for n, line in enumerate(lines) if line.startswith(name)) for name in ("Next item", "Discovery")
+    )
+    next_item, new = lines[first:second], lines[second:]
+    assert any("tiger/hgit" in line and "0.400" in line and "0.390 to 0.410" in line for line in next_item)
+    assert any("own_history (counts)" in line and "0.300" in line for line in next_item)
+    assert any("mixture (counts)" in line and "0.250" in line for line in new) == discovery
+    assert not any("own_history" in line for line in new)
+
+
+@pytest.mark.parametrize("discovery", [True, False])
+def test_the_page_sets_models_beside_what_counts(discovery: bool) -> None:
+    page = str(_generate_table(generation(discovery)))
+    assert "What comes next, 1500 users" in page
+    assert ("What is new, 624 users" in page) == discovery
+    assert page.count("tiger/hgit") == page.count("mixture</t") == 1 + discovery
+    assert "0.3900 to 0.4100" in page
+    assert "_low" not in page
