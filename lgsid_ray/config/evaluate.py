@@ -1,6 +1,6 @@
 """How alignment and SIDs are judged, and what the page shows of it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,8 +12,9 @@ class EvaluateConfig(Section):
 
     ks: list[Annotated[int, Field(ge=1)]] = Field(default=[5, 10, 100], min_length=1)
     """K of the retrieval tables; the frontiers are always taken at 5."""
-    queries: int = Field(default=2000, ge=1)
-    """Seeded sub-sample of query items, per group; the corpus is always the whole catalogue."""
+    queries: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Seeded sub-sample of query items, per group; the corpus is always the whole catalogue. `auto`: 2 000, or in
+    larger catalogues as many as make 24 million pairs of a query and an item, but no fewer than 200."""
     floor: float = Field(default=0.97, gt=0, le=1)
     """f of the geographic gap closed."""
     clusters: int = Field(default=512, ge=2)

@@ -41,10 +41,14 @@ def top_k(scores: Tensor, k: int) -> tuple[Int64, Float32]:
     values, index = torch.topk(scores, k)
     last = values[:, -1:]
     # topk breaks a tie for the last places as it likes; only rows that have one need a second look.
-    tied = (scores == last).sum(1) > (values == last).sum(1)
-    for row in tied.nonzero().flatten().tolist():
-        above = int((values[row] > last[row]).sum())
-        index[row, above:] = (scores[row] == last[row]).nonzero().flatten()[: k - above]
+    tied = ((scores == last).sum(1) > (values == last).sum(1)).nonzero().flatten()
+    if len(tied):
+        equal, above = scores[tied] == last[tied], values[tied] > last[tied]
+        first = equal & (equal.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True))
+        # topk's values descend, so that those above the last stand in front of it.
+        chosen = index[tied]
+        chosen[~above] = first.nonzero()[:, 1]
+        index[tied] = chosen
     columns, best = index.numpy(), values.numpy()
     order = np.lexsort((columns, -best), axis=1)
     return np.take_along_axis(columns, order, axis=1), np.take_along_axis(best, order, axis=1)

@@ -1,7 +1,9 @@
 """What is judged: the catalogue's labels and places beside its embeddings, and the queries drawn from it."""
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from lgsid_ray.execution.stage import Inputs
 from lgsid_ray.execution.storage import StageDir
 
 GROUPS = ("all", "train", "held_city", "held_place", "held_random")
+FEWEST, MOST, PAIRS = 200, 2000, 24_000_000
+"""Queries a group, and pairs of a query and an item, where nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,21 @@ def _texts(located: StageDir, count: int) -> Texts | None:
     return Texts(vectors(table), ItemLocations(located).texts(count), trained) if trained.any() else None
 
 
-def draw_queries(split: Text, count: int, seed: int) -> Queries:
+def affordable(sizes: Sequence[int]) -> int:
+    """Most queries a group, FEWEST to MOST, that make at most PAIRS pairs with the items of groups of these sizes."""
+    items = sum(sizes)
+    costs = [-sum(min(count, size) for size in sizes) * items for count in range(MOST, FEWEST - 1, -1)]
+    return max(MOST - bisect_left(costs, -PAIRS), FEWEST)
+
+
+def draw_queries(split: Text, count: int | Literal["auto"], seed: int) -> Queries:
     """At most `count` query items of each group, by seeded rank; those of `all` are a uniform sample of all items.
 
     The first `count` of all items by rank are also among the first `count` of their split, so nothing is looked
     up for `all` alone.
     """
+    if count == "auto":
+        count = affordable([int((split == name).sum()) for name in GROUPS[1:]])
     order = np.argsort(random_bits(seed, "evaluate/query", np.arange(len(split))))
     chosen = {"all": order[:count]} | {name: order[split[order] == name][:count] for name in GROUPS[1:]}
     items = np.unique(np.concatenate(list(chosen.values())))

@@ -8,7 +8,7 @@ import torch
 from lgsid_ray.artifacts.labels import path_codes
 from lgsid_ray.evaluate import retrieval
 from lgsid_ray.evaluate.retrieval import judge, mean, search, search_plainly, top_k
-from lgsid_ray.evaluate.space import Space, draw_queries
+from lgsid_ray.evaluate.space import FEWEST, MOST, PAIRS, Space, affordable, draw_queries
 
 
 def one_hot_space(labels: np.ndarray, vectors: np.ndarray) -> Space:
@@ -59,6 +59,32 @@ def test_top_k_of_equal_scores_takes_the_first():
     columns, values = top_k(torch.zeros(2, 50), 5)
     assert columns.tolist() == [[0, 1, 2, 3, 4]] * 2
     assert not values.any()
+
+
+@pytest.mark.parametrize("values", [1, 2, 5, 1000])
+def test_top_k_with_ties_against_a_sort(values):
+    rng = np.random.default_rng(values)
+    scores = torch.tensor(rng.integers(0, values, (200, 60)).astype(np.float32))
+    columns, best = top_k(scores, 7)
+    expected = np.argsort(-scores.numpy(), axis=1, kind="stable")[:, :7]
+    assert np.array_equal(columns, expected)
+    assert np.array_equal(best, np.take_along_axis(scores.numpy(), expected, axis=1))
+
+
+@pytest.mark.parametrize("items", [10, 3000, 8004, 30_000, 10_000_000])
+def test_queries_are_as_many_as_can_be_paired_with_all_items(items):
+    sizes = [items * 6 // 10, items // 10, items // 10, items - items * 6 // 10 - 2 * (items // 10)]
+    count = affordable(sizes)
+    assert FEWEST <= count <= MOST
+
+    def pairs(count):
+        return sum(min(count, size) for size in sizes) * items
+
+    assert count == FEWEST or pairs(count) <= PAIRS
+    assert count == MOST or pairs(count + 1) > PAIRS
+    split = np.repeat(["train", "held_city", "held_place", "held_random"], sizes)
+    if items < 10_000:
+        assert np.array_equal(draw_queries(split, "auto", 0).items, draw_queries(split, count, 0).items)
 
 
 def test_perfect_geography_scores_one():
