@@ -143,6 +143,14 @@ def test_the_weights_are_the_likeliest() -> None:
     assert rules.weights(targets[:0], discovery=False) is None
 
 
+def test_where_nobody_finds_anything_new_there_is_nothing_to_list() -> None:
+    found = sequences([0, 1, 0, 1, 0], [2, 3, 2, 3])
+    targets = np.array([4, 8])
+    new = targets[found.is_new(targets)]
+    rules = Rules(found, 7, XYZ, targets)
+    assert all(lists.shape == (0, 5) for lists in rules.lists(new, 5, rules.weights(new, True), True).values())
+
+
 def test_a_mixture_of_one_rule_is_that_rule() -> None:
     logs, found = walks(4)
     ends = np.cumsum([len(log) for log in logs]) - 1

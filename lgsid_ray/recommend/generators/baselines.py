@@ -164,7 +164,7 @@ class Rules:
 
 def _counts(row: Int64, column: Int64, items: int, rows: int | None = None) -> sparse.csr_matrix:
     """How often each pair occurs."""
-    return sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(rows or items, items))
+    return sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(items if rows is None else rows, items))
 
 
 def _chances(counts: sparse.csr_matrix) -> sparse.csr_matrix:
