@@ -7,8 +7,8 @@ from rich.table import Table
 
 Metrics = dict[str, Any]
 TASKS = {
-    "next": "Next item, leave-last-out, test split",
-    "discovery": "Discovery: targets new to their user, visited items left out of every list",
+    "next": "Next item, leave-last-out",
+    "discovery": "Discovery: new targets, visited items left out",
 }
 
 
@@ -35,13 +35,14 @@ def _rank(found: Metrics) -> Table:
 
 def _generate(found: Metrics, task: str, title: str) -> Table:
     names = ["hit@5", "hit@10", "ndcg@10", "mrr"]
-    table = _table(title, ["generator", *names, "95 % of hit@10"])
-    for model, splits in (found["models"] | found["baselines"]).items():
-        figures = splits["test"].get(task)
-        if figures is not None:
-            label = model if model in found["models"] else f"{model} (counts)"
-            within = f"{figures['hit@10_low']:.3f} to {figures['hit@10_high']:.3f}"
-            table.add_row(label, *(_spread(figures[name], None) for name in names), within)
+    table = _table(f"{title}; below the line: rules that count", ["generator", *names, "95 % of hit@10"])
+    for group in (found["models"], found["baselines"]):
+        table.add_section()
+        for name, splits in group.items():
+            figures = splits["test"].get(task)
+            if figures is not None:
+                within = f"{figures['hit@10_low']:.3f} to {figures['hit@10_high']:.3f}"
+                table.add_row(name, *(_spread(figures[key], None) for key in names), within)
     return table
 
 
