@@ -42,15 +42,12 @@ class Pool:
 
     def map(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every shard; results in the order of the shards."""
-        # Put once: every shard gets the same centroids.
-        shared = [ray.put(argument) for argument in arguments]
-        calls = [self._call(shard, method, shared) for shard in range(len(self._owner))]
+        shared, calls = self._calls(method, arguments)
         return [self._result(shard, call, method, shared) for shard, call in enumerate(calls)]
 
     def sum(self, method: str, *arguments: Any) -> Any:
         """See `Shards`: the actors add, so that the driver gets one result, whatever the number of shards."""
-        shared = [ray.put(argument) for argument in arguments]
-        calls = [self._call(shard, method, shared) for shard in range(len(self._owner))]
+        shared, calls = self._calls(method, arguments)
         level = list(enumerate(calls))
         while len(level) > 1:
             groups = [level[begin : begin + FAN] for begin in range(0, len(level), FAN)]
@@ -73,6 +70,11 @@ class Pool:
         mine = {shard: self._spans[shard] for shard, owner in enumerate(self._owner) if owner == number}
         place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=number)
         return ray.remote(_Holder).options(num_cpus=1, scheduling_strategy=place).remote(mine)
+
+    def _calls(self, method: str, arguments: tuple[Any, ...]) -> tuple[list[Any], list[Any]]:
+        # Put once: every shard gets the same centroids.
+        shared = [ray.put(argument) for argument in arguments]
+        return shared, [self._call(shard, method, shared) for shard in range(len(self._owner))]
 
     def _call(self, shard: int, method: str, shared: list[Any]) -> Any:
         return self._actors[self._owner[shard]].call.remote(shard, method, *shared)
