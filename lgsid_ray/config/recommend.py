@@ -25,6 +25,17 @@ class DinConfig(Section):
     """What of a SID has an embedding: the token of each level, or each prefix (RQ-VAE-ngram of the paper)."""
 
 
+class PointerConfig(Section):
+    """Pointers at what the history suggests, beside a decoder that writes SIDs; one distribution over both."""
+
+    kind: Literal["pointer"] = "pointer"
+    dimension: int = Field(default=64, ge=1)
+    """Of tokens and users."""
+    hidden: int = Field(default=64, ge=1)
+    """Width of the layers that weigh what is suggested."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
 class TigerConfig(Section):
     """TIGER: an encoder-decoder transformer over SID tokens."""
 
@@ -45,7 +56,7 @@ class TigerConfig(Section):
 
 # Every kind there is; the next one joins as `DinConfig | NextConfig`.
 Ranker = Annotated[DinConfig, Field(discriminator="kind"), BeforeValidator(_by_name)]
-Generator = Annotated[TigerConfig, Field(discriminator="kind"), BeforeValidator(_by_name)]
+Generator = Annotated[PointerConfig | TigerConfig, Field(discriminator="kind"), BeforeValidator(_by_name)]
 
 
 class RankCell(Section):

@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lgsid_ray.arrays import Int64
 from lgsid_ray.draws import random_bits
@@ -26,14 +27,21 @@ class Batches(Protocol):
 
 
 def made(kind: Callable[..., _Batch], needs: Iterable[str], maker: Any, rows: Int64) -> _Batch:
-    """A batch with the fields `needs`, each by the maker's method of that name: `(rows) -> array`."""
-    fields: dict[str, Callable[[Int64], np.ndarray]] = {name: getattr(maker, name) for name in needs}
-    return kind(**{name: torch.from_numpy(field(rows)) for name, field in fields.items()})
+    """A batch with the fields `needs`, each by the maker's method of that name: `(rows) -> array`, or a NamedTuple."""
+    fields: dict[str, Callable[[Int64], Any]] = {name: getattr(maker, name) for name in needs}
+    return kind(**{name: _each(torch.from_numpy, field(rows)) for name, field in fields.items()})
 
 
 def moved(batch: Any, device: torch.device) -> Any:
-    """The batch on a device; what was not made stays None."""
-    return type(batch)(*(None if field is None else field.to(device) for field in batch))
+    """The batch on a device."""
+    return _each(lambda tensor: tensor.to(device), batch)
+
+
+def _each(change: Callable[[Any], Tensor], field: Any) -> Any:
+    """A field, or all fields of a NamedTuple, changed; what was not made stays None."""
+    if isinstance(field, tuple):
+        return type(field)(*(_each(change, part) for part in field))
+    return None if field is None else change(field)
 
 
 def order(rows: Int64, seed: int, epoch: int) -> Int64:

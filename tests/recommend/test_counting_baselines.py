@@ -17,7 +17,8 @@ XYZ = np.array([[np.cos(a), np.sin(a), 0.0] for a in (0.0, 0.1, 0.2, 1.0, 1.1, 2
 def sequences(*users: list[int]) -> Sequences:
     user = np.concatenate([[u] * len(items) for u, items in enumerate(users)]).astype(np.int32)
     split = np.concatenate([[TRAIN] * (len(items) - 2) + [VALID, TEST] for items in users]).astype(np.int8)
-    return Sequences(user, np.concatenate(users), split, np.searchsorted(user, user))
+    item = np.concatenate(users)
+    return Sequences(user, item, np.arange(len(item)) * 3600, split, np.searchsorted(user, user))
 
 
 def walks(seed: int = 0, users: int = 12) -> tuple[list[list[int]], Sequences]:

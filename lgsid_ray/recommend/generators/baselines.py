@@ -114,7 +114,8 @@ class Rules:
     def _together(self) -> sparse.csr_matrix:
         """(items, items) how often two items stood up to WINDOW training events apart, for those that are asked."""
         total = sparse.csr_matrix((self._items, self._items))
-        for earlier, later in self._sequences.apart(WINDOW):
+        for pair in self._sequences.apart(WINDOW):
+            earlier, later = (self._sequences.item[positions] for positions in pair)
             for source, target in ((earlier, later), (later, earlier)):
                 known = self._asked[source]
                 total = total + _counts(source[known], target[known], self._items)

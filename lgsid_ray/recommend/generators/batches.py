@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from lgsid_ray.arrays import Int64
 from lgsid_ray.recommend.batches import made
+from lgsid_ray.recommend.generators.candidates import Candidates, Suggested
 from lgsid_ray.recommend.generators.sequences import Sequences
 
 
@@ -20,6 +22,8 @@ class GenerateBatch(NamedTuple):
     """(b, t) int64 item_index, latest first, -1 behind its end."""
     target: Tensor = None  # type: ignore[assignment]
     """(b,) int64 item_index."""
+    suggested: Suggested[Tensor] = None  # type: ignore[assignment]
+    """What the histories suggest."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class GenerateBatches:
     """Names of the fields that are made."""
     train: Int64
     valid: Int64
+    candidates: Candidates | None
+    """Where a model needs what is suggested."""
+    discovery: bool = False
+    """Suggest nothing that the history holds."""
 
     def batch(self, rows: Int64) -> GenerateBatch:
         """The targets at the positions `rows`."""
@@ -44,3 +52,7 @@ class GenerateBatches:
 
     def target(self, rows: Int64) -> Int64:
         return self.sequences.item[rows]
+
+    def suggested(self, rows: Int64) -> Suggested[np.ndarray]:
+        assert self.candidates is not None
+        return self.candidates.suggest(rows, self.discovery)

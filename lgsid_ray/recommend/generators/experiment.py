@@ -1,8 +1,8 @@
 """The generation experiment: which targets, which models, and how they are judged."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from lgsid_ray.recommend.batches import moved
 from lgsid_ray.recommend.generators import beam
 from lgsid_ray.recommend.generators.baselines import Rules
 from lgsid_ray.recommend.generators.batches import GenerateBatches
+from lgsid_ray.recommend.generators.candidates import Candidates
 from lgsid_ray.recommend.generators.registry import GENERATORS
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
 from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
@@ -79,7 +80,8 @@ class Generation:
         """With what any of the cells' models needs; validation on as many targets as are judged."""
         needs = frozenset().union(*(GENERATORS[cell.settings.model.kind].needs for cell in cells))
         train, valid = self.sequences.of(TRAIN), self.targets(VALID)
-        return GenerateBatches(self.sequences, self.config.history, needs, train, valid)
+        candidates = self._candidates if "suggested" in needs else None
+        return GenerateBatches(self.sequences, self.config.history, needs, train, valid, candidates)
 
     def targets(self, split: int) -> Int64:
         """Positions that are judged."""
@@ -113,6 +115,10 @@ class Generation:
                     found.setdefault(name, {}).setdefault(SPLITS[split], {})[task] = self.figures(queries, lists)
         return found
 
+    @cached_property
+    def _candidates(self) -> Candidates:
+        return Candidates(self.sequences, self.items, self.xyz, self.config.history, self.seed)
+
     def figures(self, queries: Int64, lists: Int64) -> dict[str, float] | None:
         """Of the (q, max K) lists given for the queries; None where there are none."""
         return list_figures(lists, self.sequences.item[queries], KS, TOLD) if len(queries) else None
@@ -130,6 +136,7 @@ def generated(
     """(q, max K) item_index by beam search, best first, -1 where there are fewer; in discovery no visited ones."""
     model.eval()
     device = next(model.parameters()).device
+    batches = replace(batches, discovery=discovery)
     lists = [np.empty((0, max(KS)), dtype=np.int64)]
     for begin in range(0, len(positions), QUERIES):
         some = positions[begin : begin + QUERIES]

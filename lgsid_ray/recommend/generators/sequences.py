@@ -18,6 +18,8 @@ class Sequences:
     """(c,) ascending."""
     item: Int64
     """(c,) item_index."""
+    time: Int64
+    """(c,) Unix seconds."""
     split: Int8
     """(c,) of the event as a target: the last of a user is TEST, the one before it VALID."""
     start: Int64
@@ -47,11 +49,11 @@ class Sequences:
         return row, self.item[positions[row] - 1 - age], age
 
     def apart(self, window: int) -> Iterator[tuple[Int64, Int64]]:
-        """The items of all pairs of a user's training events that lie 1, then 2, … `window` events apart."""
+        """Positions (earlier, later) of all pairs of a user's training events that lie 1, then 2, … `window` apart."""
         train = np.flatnonzero(self.split == TRAIN)
         for distance in range(1, window + 1):
             later = train[train - distance >= self.start[train]]
-            yield self.item[later - distance], self.item[later]
+            yield later - distance, later
 
     def is_new(self, positions: Int64) -> Bool:
         """Whether the target occurs nowhere in its user's whole history."""
@@ -72,7 +74,8 @@ def build(log: Log) -> Sequences:
     """Sequences of the events that the log's leave-last-out split names: visits, clicks, ratings; no impressions."""
     rows = np.flatnonzero(log.generate_split != NO_SPLIT)
     user = log.user[rows]
-    return Sequences(user, log.item[rows], log.generate_split[rows], np.searchsorted(user, user, side="left"))
+    first = np.searchsorted(user, user, side="left")
+    return Sequences(user, log.item[rows], log.time[rows], log.generate_split[rows], first)
 
 
 def sample(positions: Int64, count: int | None, seed: int) -> Int64:
