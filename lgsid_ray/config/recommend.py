@@ -114,12 +114,12 @@ class GenerateConfig(Section):
     """Next-item generation, leave-one-out, with each tokenizer's SIDs."""
 
     enabled: bool = selection(True)
-    models: list[Generator] = selection([TigerConfig()], min_length=1)
+    models: list[Generator] = selection([PointerConfig()], min_length=1)
     """Each by its kind, or as a mapping with `kind` and what differs from its defaults."""
     seeds: int = selection(1, ge=1, le=1000)
     """Initialisations of each model; figures are their mean and standard deviation."""
-    history: int = Field(default=20, ge=1)
-    """Latest events of the user that a model sees, each as its SID tokens."""
+    history: int = Field(default=50, ge=1)
+    """Latest events of the user that a model sees."""
     beams: int = Field(default=20, ge=20)
     """Kept at every level; the twenty best are judged."""
     queries: int | None = Field(default=2000, ge=1)

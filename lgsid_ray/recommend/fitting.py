@@ -12,8 +12,8 @@ from lgsid_ray.execution.engine import load_weights
 from lgsid_ray.recommend.batches import Batches
 from lgsid_ray.recommend.panel import Panel
 
-CHUNK = 4096
-"""Validation rows evaluated at once."""
+CHUNK, CALIBRATED = 1024, 4096
+"""Validation rows evaluated at once, and training rows that batch statistics are settled on."""
 CURVE_POINTS = 200
 """At most so many points of the training curve are kept."""
 
@@ -57,8 +57,9 @@ class Schedule:
 @torch.no_grad()
 def calibrate(panel: Panel, batches: Batches) -> None:
     """Fix what normalises by batch statistics while training (Dice) to those of one large training batch."""
-    panel.train()
-    panel(batches.batch(batches.train[:: max(1, len(batches.train) // CHUNK)]))
+    if panel.state_dict().keys() > dict(panel.named_parameters()).keys():  # there is more to keep than weights
+        panel.train()
+        panel(batches.batch(batches.train[:: max(1, len(batches.train) // CALIBRATED)]))
     panel.eval()
 
 

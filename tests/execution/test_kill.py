@@ -40,9 +40,9 @@ TINY = {
 }
 OVERRIDES = [f"{key}={value}" for key, value in TINY.items()]
 # Cells of one function are computed together, the first of them holds what training continues from.
-STAGES = ("catalogue", "embed", "tokenise/hgit", "generate/tiger/hgit/0")
+STAGES = ("catalogue", "embed", "tokenise/hgit", "generate/pointer/hgit/0")
 # What a stage has written when it is killed in the middle; the others are killed a moment after they start.
-MIDDLE = {"embed": "embeddings/*.parquet", "generate/tiger/hgit/0": "work/train/checkpoint_*/*"}
+MIDDLE = {"embed": "embeddings/*.parquet", "generate/pointer/hgit/0": "work/train/checkpoint_*/*"}
 
 
 def start(out: Path) -> subprocess.Popen[str]:

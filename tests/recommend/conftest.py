@@ -10,7 +10,7 @@ from torch import nn
 
 from lgsid_ray.artifacts import Sids, Trie
 from lgsid_ray.artifacts.sids import unique_tokens
-from lgsid_ray.config.recommend import DinConfig, GenerateCell, GenerateConfig, RankCell, RankConfig, TigerConfig
+from lgsid_ray.config.recommend import DinConfig, GenerateCell, GenerateConfig, Generator, RankCell, RankConfig
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.batches import Batches, order
@@ -95,7 +95,7 @@ def rank_cells(tokenise: StageDir) -> Cells:
 def generate_cells(tokenise: StageDir) -> Cells:
     """Cells of a model for some seeds; they write nothing."""
 
-    def cells(model: TigerConfig, seeds: int = 1) -> list[Cell]:
+    def cells(model: Generator, seeds: int = 1) -> list[Cell]:
         inputs = {"tokenise": tokenise}
         return [
             Cell(f"generate/{model.kind}/hgit/{k}", GenerateCell(model=model, seed=k), inputs, StageDir("nowhere"))

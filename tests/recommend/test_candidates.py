@@ -110,6 +110,16 @@ def test_a_history_tells_its_own_places_once_each() -> None:
     assert context["returns"] == pytest.approx(np.log1p(4))
 
 
+def test_popular_are_the_most_visited_without_the_fold_of_a_training_target() -> None:
+    log = walks()
+    made = Candidates(log, ITEMS, XYZ, LENGTH, seed=0)
+    for row in [int(log.of(TRAIN)[0]), int(log.of(TEST)[0])]:
+        found = suggested(made, row, "popular")
+        assert len(found) == ITEMS
+        visits = [about["popular"] for about in found.values()]
+        assert visits == sorted(visits, reverse=True)
+
+
 def test_near_are_the_places_around_the_last_one_and_home_those_around_the_middle() -> None:
     log = sequences([0, 1, 2, 1, 5, 6, 4])
     made = Candidates(log, ITEMS, XYZ, 10, seed=0)
@@ -145,5 +155,7 @@ def test_what_is_suggested_depends_on_nothing_else_in_the_batch() -> None:
 def test_without_coordinates_nothing_is_near_and_nothing_far() -> None:
     log = walks()
     found = Candidates(log, ITEMS, None, LENGTH, seed=0).suggest(log.of(TEST), False)
-    assert set(found.source.tolist()) == {SOURCES.index(name) for name in ("history", "successor", "companion")}
+    assert set(found.source.tolist()) == {
+        SOURCES.index(name) for name in ("history", "successor", "companion", "popular")
+    }
     assert not found.about[..., [ABOUT.index(name) for name in ("km", "middle")]].any()

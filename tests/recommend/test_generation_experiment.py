@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lgsid_ray.config.recommend import GenerateConfig, RankConfig, TigerConfig
+from lgsid_ray.config.recommend import GenerateConfig, Generator, PointerConfig, RankConfig, TigerConfig
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.generators.batches import GenerateBatch
@@ -22,6 +22,7 @@ from lgsid_ray.recommend.panel import Panel
 from tests.recommend.conftest import ITEMS, Cells, Fit, panel_of
 
 SMALL = TigerConfig(dimension=32, heads=2)
+POINTER = PointerConfig(dimension=16, hidden=16, dropout=0.0)
 QUICK = GenerateConfig(history=4, epochs=20, batch_size=64, learning_rate=5e-3, beams=20)
 BRIEF = QUICK.model_copy(update={"epochs": 1, "batch_size": 256})
 
@@ -33,20 +34,23 @@ def trained(generation: Generation, cells: list[Cell], plain_fit: Fit) -> tuple[
     return panel, {cell.name: generation.judge(cell, panel.members[cell.name]) for cell in cells}
 
 
+@pytest.mark.parametrize("model", [SMALL, POINTER], ids=lambda model: model.kind)
 def test_it_learns_a_chain_and_beats_popularity(
-    xyz: np.ndarray, chain: Log, generate_cells: Cells, plain_fit: Fit
+    model: Generator, xyz: np.ndarray, chain: Log, generate_cells: Cells, plain_fit: Fit
 ) -> None:
     generation = Generation.of(QUICK, ITEMS, xyz, chain, 0)
-    _, found = trained(generation, generate_cells(SMALL), plain_fit)
+    [cell] = generate_cells(model)
+    _, each = trained(generation, [cell], plain_fit)
+    found = each[cell.name]
     baselines = generation.baselines()
-    assert found["generate/tiger/hgit/0"]["test"]["next"]["hit@5"] > 0.9
+    assert found["test"]["next"]["hit@5"] > 0.9
     assert baselines["markov"]["test"]["next"]["hit@5"] > 0.9
     assert baselines["mixture"]["test"]["next"]["hit@5"] > 0.9
     assert baselines["popularity"]["test"]["next"]["hit@10"] < 0.4
     assert baselines["own_history"]["test"]["next"]["hit@10"] < 0.4
     # Every target is new, and without what is visited no list is worse.
-    discovery = found["generate/tiger/hgit/0"]["test"]["discovery"]
-    assert all(discovery[name] >= figure for name, figure in found["generate/tiger/hgit/0"]["test"]["next"].items())
+    discovery = found["test"]["discovery"]
+    assert all(discovery[name] >= figure for name, figure in found["test"]["next"].items())
     json.dumps([found, baselines], allow_nan=False)
 
 
@@ -91,29 +95,37 @@ ELSEWHERE = {
     "trainer": "the training harness",
     "beams": "a wider beam finds likelier items, in test_generation.py",
 }
-MODEL = {"dimension": 16, "layers": 2, "heads": 4, "dropout": 0.5}
+MODELS: dict[str, tuple[Generator, dict[str, Any]]] = {
+    "tiger": (SMALL, {"dimension": 16, "layers": 2, "heads": 4, "dropout": 0.5}),
+    "pointer": (POINTER, {"dimension": 8, "hidden": 8, "dropout": 0.5}),
+}
 
 
 def test_every_field_of_the_section_is_walked() -> None:
     assert {*CHANGES, *ELSEWHERE} == set(GenerateConfig.model_fields)
-    assert {*MODEL, "kind"} == set(TigerConfig.model_fields)
+    assert MODELS.keys() == GENERATORS.keys()
+    for model, changes in MODELS.values():
+        assert {*changes, "kind"} == set(type(model).model_fields)
 
 
-@pytest.mark.parametrize("field", [*CHANGES, *MODEL])
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [*(("tiger", name) for name in CHANGES), *((kind, name) for kind in MODELS for name in MODELS[kind][1])],
+)
 def test_every_field_changes_the_result(
-    field: str, xyz: np.ndarray, chain: Log, generate_cells: Cells, plain_fit: Fit
+    kind: str, field: str, xyz: np.ndarray, chain: Log, generate_cells: Cells, plain_fit: Fit
 ) -> None:
-    def digest(config: GenerateConfig, model: TigerConfig) -> str:
+    def digest(config: GenerateConfig, model: Generator) -> str:
         generation = Generation.of(config, ITEMS, xyz, chain, 0)
         panel, found = trained(generation, generate_cells(model), plain_fit)
         weights = b"".join(p.detach().numpy().tobytes() for p in panel.parameters())
         return hashlib.sha256(weights + json.dumps(found).encode()).hexdigest()
 
-    before = digest(BRIEF, SMALL)
-    assert before == digest(BRIEF, SMALL)
+    small, changes = MODELS[kind]
+    before = digest(BRIEF, small)
+    assert before == digest(BRIEF, small)
     changed = BRIEF.model_copy(update={field: CHANGES[field]}) if field in CHANGES else BRIEF
-    model = SMALL.model_copy(update={field: MODEL[field]}) if field in MODEL else SMALL
-    assert before != digest(changed, model)
+    assert before != digest(changed, small.model_copy(update={field: changes[field]}) if field in changes else small)
 
 
 def test_every_generator_has_a_configuration_and_reads_known_fields() -> None:

@@ -10,7 +10,7 @@ from lgsid_ray.artifacts import Trie
 from lgsid_ray.config.recommend import PointerConfig
 from lgsid_ray.recommend.generators import beam
 from lgsid_ray.recommend.generators.batches import GenerateBatches
-from lgsid_ray.recommend.generators.candidates import Candidates
+from lgsid_ray.recommend.generators.candidates import SOURCES, Candidates
 from lgsid_ray.recommend.generators.pointer import Pointer
 from lgsid_ray.recommend.generators.sequences import Sequences
 from lgsid_ray.recommend.log import TEST, TRAIN, VALID
@@ -83,14 +83,17 @@ def test_the_loss_is_the_mean_negative_log_probability_of_the_targets() -> None:
     made, model = batches(walks()), pointer()
     for targets in (made.sequences.of(TEST)[:4], made.train[:4]):
         truth = chances(model, made, targets)[np.arange(len(targets)), made.sequences.item[targets]]
-        torch.testing.assert_close(model.losses(made.batch(targets))["item"], -truth.log().mean())
+        batch = made.batch(targets)
+        torch.testing.assert_close(model.losses(batch)["item"], -(batch.weight * truth.log()).mean())
 
 
 @torch.no_grad()
 def test_a_history_of_one_place_is_copied() -> None:
     made, model = batches(sequences([3] * 6), xyz=None), pointer()
-    model.writing.weight.zero_()
-    model.writing.bias.fill_(-50)
+    for layer in (model.writing, model.source):
+        layer.weight.zero_()
+        layer.bias.fill_(-50)
+    model.source.bias[SOURCES.index("history")] = 0
     items, score = beam.search(model, made.batch(made.sequences.of(TEST)), Trie.build(TOKENS), beams=7)
     assert items[0, 0] == 3
     assert score[0, 0] == pytest.approx(0, abs=1e-4)
@@ -106,6 +109,14 @@ def test_neither_padding_nor_the_rest_of_the_batch_changes_a_list() -> None:
         alone, own = beam.search(model, made.batch(np.array([target])), trie, beams=7)
         np.testing.assert_allclose(own[0], score[number], atol=1e-4)
         assert alone[0].tolist() == items[number].tolist()
+
+
+def test_busy_users_weigh_less_than_their_targets_are_many() -> None:
+    made = batches(sequences([0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4], [5, 6, 0, 1]))  # 9 and 1 training targets
+    weight = made.weight(made.train)
+    assert weight.mean() == pytest.approx(1)
+    assert weight.tolist() == pytest.approx([weight[0]] * 9 + [3 * weight[0]])
+    assert made.weight(made.valid).tolist() == [1, 1]
 
 
 def test_every_part_learns() -> None:

@@ -26,7 +26,9 @@ COMPANIONS, LATEST, WINDOW = 12, 5, 5
 """The items that most often stood up to WINDOW events from one, for each of the LATEST of a history."""
 NEAR, HOME = 64, 48
 """The items nearest to the last place, and to the place of the history that is nearest to its middle."""
-SOURCES = ("history", "successor", "companion", "near", "home")
+POPULAR = 64
+"""The most visited items of all."""
+SOURCES = ("history", "successor", "companion", "popular", "near", "home")
 ABOUT = (
     "count",  # log visits in the history; of successors and companions, log share of what is counted for their item
     "standing",  # log age of the latest visit, in events; of successors and companions, log count
@@ -104,6 +106,7 @@ class Candidates:
         item, fold = sequences.item, self._fold
         visits = np.bincount(fold[train] * items + item[train], minlength=items * FOLDS).reshape(FOLDS, items)
         self._popular = _without_each(visits)
+        self._favourites = np.argsort(-self._popular, axis=1, kind="stable")[:, :POPULAR]
         follows = ((item[earlier], item[later], fold[later]) for earlier, later in sequences.apart(1))
         self._successors = Links.of(follows, items, SUCCESSORS)
         together = (
@@ -143,6 +146,7 @@ class Candidates:
             _part("history", history, latest, own),
             _linked("successor", self._successors, history[:, :1], known[:, :1], fold),
             _linked("companion", self._companions, history[:, :LATEST], known[:, :LATEST], fold),
+            _part("popular", self._favourites[fold]),
         ]
         middle = self._middle(history, known)
         if self._near is not None:
