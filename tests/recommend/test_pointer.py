@@ -84,7 +84,7 @@ def test_the_loss_is_the_mean_negative_log_probability_of_the_targets() -> None:
     for targets in (made.sequences.of(TEST)[:4], made.train[:4]):
         truth = chances(model, made, targets)[np.arange(len(targets)), made.sequences.item[targets]]
         batch = made.batch(targets)
-        torch.testing.assert_close(model.losses(batch)["item"], -(batch.weight * truth.log()).mean())
+        torch.testing.assert_close(model.losses(batch)["item"], -truth.log().mean())
 
 
 @torch.no_grad()
@@ -109,14 +109,6 @@ def test_neither_padding_nor_the_rest_of_the_batch_changes_a_list() -> None:
         alone, own = beam.search(model, made.batch(np.array([target])), trie, beams=7)
         np.testing.assert_allclose(own[0], score[number], atol=1e-4)
         assert alone[0].tolist() == items[number].tolist()
-
-
-def test_busy_users_weigh_less_than_their_targets_are_many() -> None:
-    made = batches(sequences([0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4], [5, 6, 0, 1]))  # 9 and 1 training targets
-    weight = made.weight(made.train)
-    assert weight.mean() == pytest.approx(1)
-    assert weight.tolist() == pytest.approx([weight[0]] * 9 + [3 * weight[0]])
-    assert made.weight(made.valid).tolist() == [1, 1]
 
 
 def test_every_part_learns() -> None:

@@ -1,17 +1,15 @@
 """What a generator sees: tensors by name, of which only those are made that some model needs."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from lgsid_ray.arrays import Float32, Int64
+from lgsid_ray.arrays import Int64
 from lgsid_ray.recommend.batches import made
 from lgsid_ray.recommend.generators.candidates import Candidates, Suggested
 from lgsid_ray.recommend.generators.sequences import Sequences
-from lgsid_ray.recommend.log import TRAIN
 
 
 class GenerateBatch(NamedTuple):
@@ -24,9 +22,6 @@ class GenerateBatch(NamedTuple):
     """(b, t) int64 item_index, latest first, -1 behind its end."""
     target: Tensor = None  # type: ignore[assignment]
     """(b,) int64 item_index."""
-    weight: Tensor = None  # type: ignore[assignment]
-    """(b,) float32 of a target in the loss: of training ones 1 on average, and less by the root of how many its user
-    has, so that a few busy users do not decide what holds for all; of others 1."""
     suggested: Suggested[Tensor] = None  # type: ignore[assignment]
     """What the histories suggest."""
 
@@ -57,19 +52,6 @@ class GenerateBatches:
 
     def target(self, rows: Int64) -> Int64:
         return self.sequences.item[rows]
-
-    def weight(self, rows: Int64) -> Float32:
-        user = self.sequences.user[rows]
-        training = self.sequences.split[rows] == TRAIN
-        return np.where(training, self._user_weight[user], 1).astype(np.float32)
-
-    @cached_property
-    def _user_weight(self) -> Float32:
-        """By user."""
-        user = self.sequences.user
-        targets = np.bincount(user[self.train], minlength=int(user.max(initial=0)) + 1)
-        roots = np.sqrt(targets)
-        return (len(self.train) / roots.sum() / np.maximum(roots, 1)).astype(np.float32)
 
     def suggested(self, rows: Int64) -> Suggested[np.ndarray]:
         assert self.candidates is not None

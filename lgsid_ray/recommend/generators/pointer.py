@@ -69,7 +69,7 @@ class Pointer(nn.Module):
         history: longest history in items; each is one vector, the sum of its tokens'.
     """
 
-    needs: ClassVar = frozenset({"history", "target", "weight", "suggested"})
+    needs: ClassVar = frozenset({"history", "target", "suggested"})
     tokens: Tensor
     offsets: Tensor
 
@@ -99,14 +99,14 @@ class Pointer(nn.Module):
         nn.init.zeros_(self.worth.weight)  # all candidates alike at first
 
     def losses(self, batch: GenerateBatch) -> Losses:
-        """`item`: mean over the batch of `−weight · log P(target | history)`, in nats."""
+        """`item`: mean over the batch of `−log P(target | history)`, in nats."""
         user = self._user(batch)
         pointed, writes = self._weigh(batch.suggested, user)
         found = batch.suggested.item == batch.target[:, None]
         log_chance = torch.cat(
             [pointed.masked_fill(~found, -torch.inf), writes[:, None] + self._log_sid(user, batch)], 1
         )
-        return {"item": -(batch.weight * log_chance.logsumexp(dim=1)).mean()}
+        return {"item": -log_chance.logsumexp(dim=1).mean()}
 
     def start(self, batch: GenerateBatch) -> Pointed:
         """Weigh the candidates; nothing is written yet."""
