@@ -46,7 +46,7 @@ class Generation:
 
     @classmethod
     def read(cls, config: GenerateConfig, catalogue: StageDir, seed: int) -> "Generation":
-        """From the catalogue stage, some 20 bytes an event.
+        """From the catalogue stage, some 30 bytes an event.
 
         Raises:
             Unusable: there is nothing to learn or to judge; without time stamps no order is invented.
