@@ -33,7 +33,7 @@ class Pointed:
     tokens: Tensor
     """(b, m, L) of the candidates."""
     level: int
-    """Tokens written so far."""
+    """Tokens written so far; -1 before the beginning."""
     behind: Tensor
     """(b, k, m) whether a candidate's SID begins with the prefix."""
     written: Tensor
