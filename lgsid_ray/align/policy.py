@@ -82,10 +82,12 @@ class Policy(nn.Module):
     @torch.no_grad()
     def embed(self, prompts: Sequence[str], batch_size: int = 64) -> Tensor:
         """(n, dimension) embeddings without gradient or dropout, in blocks."""
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # little padding in a block
+        blocks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         self.train(False)
-        blocks = [self(prompts[start : start + batch_size]) for start in range(0, len(prompts), batch_size)]
+        embedded = torch.cat([self([prompts[row] for row in block]) for block in blocks])
         self.train(True)
-        return torch.cat(blocks)
+        return embedded[torch.tensor(order).argsort()]
 
 
 def save_policy(

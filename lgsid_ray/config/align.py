@@ -12,7 +12,9 @@ class TrainerConfig(Section):
 
     workers: int = Field(default=2, ge=1)
     gpus_per_worker: float = Field(default=0, ge=0)
-    zero_stage: Literal[0, 1, 2] = 2
+    zero_stage: Literal[0, 1, 2] = 0
+    """What DeepSpeed's ZeRO spreads over the workers: 0 nothing, 1 the optimiser's state, 2 gradients too. It spares
+    memory, and costs messages at every step: worth it for ID tables of many millions of rows, not for adapters."""
     checkpoint_steps: int = resource(50, ge=1)
     max_failures: int = resource(2, ge=0)
 

@@ -167,11 +167,17 @@ class Pointer(nn.Module):
         source = F.one_hot(suggested.source, len(SOURCES)).to(user.dtype).expand(*suggested.item.shape, -1)
         weight = self.worth(self.facts(torch.cat([suggested.about, source], dim=-1))).squeeze(-1)
         weight = weight + self.source(user)[:, suggested.source]
-        taste = (self.offered(self._vectors(suggested.item)) * self.wanted(user).unsqueeze(1)).sum(dim=-1)
-        weight = weight + taste / self.wanted.out_features**0.5
+        weight = weight + self._taste(suggested.item, user)
         weight = weight.masked_fill(suggested.item < 0, -torch.inf)
         log_chance = torch.cat([weight, self.writing(user)], dim=1).log_softmax(dim=1)
         return log_chance[:, :-1], log_chance[:, -1]
+
+    def _taste(self, item: Tensor, user: Tensor) -> Tensor:
+        """(b, m) the user's vector times each item's, which is linear in its tokens: those are all weighed once."""
+        wanted = self.wanted(user) / self.wanted.out_features**0.5
+        each = F.linear(wanted, self.offered(self.token.weight))
+        rows = (self.tokens[item.clamp(min=0)] + self.offsets).flatten(1)
+        return each.gather(1, rows).view(*item.shape, self.levels).sum(dim=-1)
 
     def _log_sid(self, user: Tensor, batch: GenerateBatch) -> Tensor:
         """(b, 1) log P(the target's SID | it is written)."""
