@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lgsid_ray.config import RunConfig
-from lgsid_ray.config.recommend import GenerateCell, RankCell
+from lgsid_ray.config.recommend import SIDLESS, GenerateCell, Generator, RankCell
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.execution.stage import Stage, function_of
 
@@ -114,19 +114,22 @@ def _rank_cells(config: RunConfig) -> list[Stage]:
 
 
 def _generate_cells(config: RunConfig) -> list[Stage]:
-    """Every generator on the SIDs of the run's tokenizer, from every initialisation."""
-    return [
-        Stage(
-            f"generate/{model.kind}/{config.tokenizer.label}/{seed}",
+    """Every generator on the SIDs of the run's tokenizer, or without SIDs ("origin"), from every initialisation."""
+
+    def cell(model: Generator, seed: int) -> Stage:
+        arm, inputs = (
+            ("origin", _same("catalogue")) if model.kind in SIDLESS else (config.tokenizer.label, _tokenised(config))
+        )
+        return Stage(
+            f"generate/{model.kind}/{arm}/{seed}",
             "recommend.generators.stage:train",
             ("generate",),
-            _tokenised(config),
+            inputs,
             kind=model.kind,
             cell=GenerateCell(model=model, seed=seed),
         )
-        for model in config.generate.models
-        for seed in range(config.generate.seeds)
-    ]
+
+    return [cell(model, seed) for model in config.generate.models for seed in range(config.generate.seeds)]
 
 
 def _shown(config: RunConfig) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Rankers and generators that show what the SIDs are worth."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -36,27 +36,53 @@ class PointerConfig(Section):
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
-class TigerConfig(Section):
-    """TIGER: an encoder-decoder transformer over SID tokens."""
+class TransformerConfig(Section):
+    """What all transformers have."""
 
-    kind: Literal["tiger"] = "tiger"
     dimension: int = Field(default=64, ge=8)
     layers: int = Field(default=1, ge=1)
-    """Of the encoder, and as many of the decoder."""
+    """Of the encoder, and as many of a decoder."""
     heads: int = Field(default=4, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Worth raising only where the validation loss turns; few epochs underfit rather than overfit."""
 
     @model_validator(mode="after")
-    def _heads_fit(self) -> "TigerConfig":
+    def _heads_fit(self) -> Self:
         if self.dimension % self.heads:
             raise ValueError(f"dimension {self.dimension} must be a multiple of heads {self.heads}")
         return self
 
 
+class TigerConfig(TransformerConfig):
+    """TIGER: an encoder-decoder transformer over SID tokens."""
+
+    kind: Literal["tiger"] = "tiger"
+
+
+class OneRecConfig(TransformerConfig):
+    """OneRec: as TIGER, with a mixture of experts in the decoder, which writes the next five items of a session."""
+
+    kind: Literal["onerec"] = "onerec"
+    experts: int = Field(default=8, ge=2)
+    """Feed-forward layers, of which every position goes through the two that its gate prefers."""
+    balance: float = Field(default=0.01, ge=0)
+    """Weight of the loss that keeps all experts in use."""
+
+
+class SasrecConfig(TransformerConfig):
+    """SASRec with cross-entropy over all items: a transformer over items' numbers, which reads no SIDs."""
+
+    kind: Literal["sasrec"] = "sasrec"
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
 # Every kind there is; the next one joins as `DinConfig | NextConfig`.
 Ranker = Annotated[DinConfig, Field(discriminator="kind"), BeforeValidator(_by_name)]
-Generator = Annotated[PointerConfig | TigerConfig, Field(discriminator="kind"), BeforeValidator(_by_name)]
+Generator = Annotated[
+    PointerConfig | TigerConfig | OneRecConfig | SasrecConfig, Field(discriminator="kind"), BeforeValidator(_by_name)
+]
+SIDLESS = frozenset({"sasrec"})
+"""Generators that know items by their numbers: one cell serves every tokenizer."""
 
 
 class RankCell(Section):

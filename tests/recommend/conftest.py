@@ -10,7 +10,7 @@ from torch import nn
 
 from lgsid_ray.artifacts import Sids, Trie
 from lgsid_ray.artifacts.sids import unique_tokens
-from lgsid_ray.config.recommend import DinConfig, GenerateCell, GenerateConfig, Generator, RankCell, RankConfig
+from lgsid_ray.config.recommend import SIDLESS, DinConfig, GenerateCell, GenerateConfig, Generator, RankCell, RankConfig
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.batches import Batches, order
@@ -96,9 +96,9 @@ def generate_cells(tokenise: StageDir) -> Cells:
     """Cells of a model for some seeds; they write nothing."""
 
     def cells(model: Generator, seeds: int = 1) -> list[Cell]:
-        inputs = {"tokenise": tokenise}
+        inputs = {} if model.kind in SIDLESS else {"tokenise": tokenise}
         return [
-            Cell(f"generate/{model.kind}/hgit/{k}", GenerateCell(model=model, seed=k), inputs, StageDir("nowhere"))
+            Cell(f"generate/{model.kind}/arm/{k}", GenerateCell(model=model, seed=k), inputs, StageDir("nowhere"))
             for k in range(seeds)
         ]
 

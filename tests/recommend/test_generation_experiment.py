@@ -10,7 +10,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lgsid_ray.config.recommend import GenerateConfig, Generator, PointerConfig, RankConfig, TigerConfig
+from lgsid_ray.config.recommend import (
+    GenerateConfig,
+    Generator,
+    OneRecConfig,
+    PointerConfig,
+    RankConfig,
+    SasrecConfig,
+    TigerConfig,
+)
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.generators.batches import GenerateBatch
@@ -22,6 +30,8 @@ from lgsid_ray.recommend.panel import Panel
 from tests.recommend.conftest import ITEMS, Cells, Fit, panel_of
 
 SMALL = TigerConfig(dimension=32, heads=2)
+ONEREC = OneRecConfig(dimension=32, heads=2, experts=3)
+SASREC = SasrecConfig(dimension=32, heads=1, dropout=0.0)
 POINTER = PointerConfig(dimension=16, hidden=16, dropout=0.0)
 QUICK = GenerateConfig(history=4, epochs=20, batch_size=64, learning_rate=5e-3, beams=20)
 BRIEF = QUICK.model_copy(update={"epochs": 1, "batch_size": 256})
@@ -34,7 +44,7 @@ def trained(generation: Generation, cells: list[Cell], plain_fit: Fit) -> tuple[
     return panel, {cell.name: generation.judge(cell, panel.members[cell.name]) for cell in cells}
 
 
-@pytest.mark.parametrize("model", [SMALL, POINTER], ids=lambda model: model.kind)
+@pytest.mark.parametrize("model", [SMALL, POINTER, ONEREC, SASREC], ids=lambda model: model.kind)
 def test_it_learns_a_chain_and_beats_popularity(
     model: Generator, xyz: np.ndarray, chain: Log, generate_cells: Cells, plain_fit: Fit
 ) -> None:
@@ -98,6 +108,8 @@ ELSEWHERE = {
 MODELS: dict[str, tuple[Generator, dict[str, Any]]] = {
     "tiger": (SMALL, {"dimension": 16, "layers": 2, "heads": 4, "dropout": 0.5}),
     "pointer": (POINTER, {"dimension": 8, "hidden": 8, "dropout": 0.5}),
+    "onerec": (ONEREC, {"dimension": 16, "layers": 2, "heads": 4, "dropout": 0.5, "experts": 4, "balance": 1.0}),
+    "sasrec": (SASREC, {"dimension": 16, "layers": 2, "heads": 2, "dropout": 0.5}),
 }
 
 

@@ -22,6 +22,8 @@ class GenerateBatch(NamedTuple):
     """(b, t) int64 item_index, latest first, -1 behind its end."""
     target: Tensor = None  # type: ignore[assignment]
     """(b,) int64 item_index."""
+    session: Tensor = None  # type: ignore[assignment]
+    """(b, SESSION) int64 item_index of the target and of what follows it in the same split, -1 behind the end."""
     suggested: Suggested[Tensor] = None  # type: ignore[assignment]
     """What the histories suggest."""
 
@@ -52,6 +54,9 @@ class GenerateBatches:
 
     def target(self, rows: Int64) -> Int64:
         return self.sequences.item[rows]
+
+    def session(self, rows: Int64) -> Int64:
+        return self.sequences.sessions(rows)
 
     def suggested(self, rows: Int64) -> Suggested[np.ndarray]:
         assert self.candidates is not None

@@ -32,10 +32,9 @@ def search(
         (b, beams) item_index, best first, -1 where the catalogue has fewer items, and (b, beams) scores.
     """
     state, (size, device) = model.start(batch), (len(batch.history), batch.history.device)
-    score = torch.full((size, beams), -torch.inf, device=device)
-    score[:, 0] = 0.0
-    token = torch.full((size, beams), BEGIN, device=device)
-    states = np.full((size, beams), trie.root)
+    score = torch.zeros((size, 1), device=device)
+    token = torch.full((size, 1), BEGIN, device=device)
+    states = np.full((size, 1), trie.root)
     for level in range(model.levels):
         logits, state = model.advance(state, token)
         ahead = F.log_softmax(logits, dim=-1)
@@ -45,15 +44,17 @@ def search(
         if without is not None and level == model.levels - 1:
             _forbid(allowed, states, *without, trie)
         total = (score.unsqueeze(-1) + ahead).masked_fill(~torch.from_numpy(allowed).to(device), -torch.inf)
-        score, flat = total.flatten(1).topk(beams, dim=1)
+        total = total.flatten(1)
+        score, flat = total.topk(min(beams, total.shape[1]), dim=1)
         parent, token = flat // ahead.shape[-1], flat % ahead.shape[-1]
         state = state.take(parent)
         live = torch.isfinite(score).cpu().numpy()
         states = np.take_along_axis(states, parent.cpu().numpy(), axis=1)
         states[live] = trie.step(states[live], token.cpu().numpy()[live])
-    items = np.full((size, beams), -1)
+    items = np.full(states.shape, -1)
     items[live] = trie.items(states[live])
-    return items, score.cpu().numpy()
+    lacking = ((0, 0), (0, beams - items.shape[1]))
+    return np.pad(items, lacking, constant_values=-1), np.pad(score.cpu().numpy(), lacking, constant_values=-np.inf)
 
 
 def _forbid(allowed: Bool, states: Int64, row: Int64, item: Int64, trie: Trie) -> None:

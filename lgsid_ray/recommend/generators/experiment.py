@@ -69,12 +69,16 @@ class Generation:
 
     def members(self, cells: Sequence[Cell]) -> Mapping[str, Callable[[], nn.Module]]:
         """How to build each cell's model."""
-        folders = {cell.inputs["tokenise"] for cell in cells}
-        tokens = {folder: unique_tokens(*Sids(folder).tokens_and_ranks(self.items)) for folder in folders}
+        folders = {cell.name: cell.inputs.get("tokenise") for cell in cells}
+        tokens = {folder: self.tokens(folder) for folder in set(folders.values())}
         history = self.config.history
-        return {
-            cell.name: partial(create, cell.settings.model, tokens[cell.inputs["tokenise"]], history) for cell in cells
-        }
+        return {cell.name: partial(create, cell.settings.model, tokens[folders[cell.name]], history) for cell in cells}
+
+    def tokens(self, tokenise: StageDir | None) -> Int64:
+        """(items, L) what a generator writes for each item, unique per row: its SID; without SIDs its number."""
+        if tokenise is None:
+            return np.arange(self.items)[:, None]
+        return unique_tokens(*Sids(tokenise).tokens_and_ranks(self.items))
 
     def batches(self, cells: Sequence[Cell]) -> GenerateBatches:
         """With what any of the cells' models needs; validation on as many targets as are judged."""
@@ -94,7 +98,8 @@ class Generation:
 
     def judge(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
         """Figures of the cell's trained model on valid and test by task, over the whole catalogue."""
-        trie, batches = Trie.load(cell.inputs["tokenise"]), self.batches([cell])
+        tokenise, batches = cell.inputs.get("tokenise"), self.batches([cell])
+        trie = Trie.load(tokenise) if tokenise else Trie.build(self.tokens(None))
         found: dict[str, Any] = {}
         for split in (VALID, TEST):
             for task in (NEXT, DISCOVERY):

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from lgsid_ray.arrays import Int64
 from lgsid_ray.recommend.generators.batches import GenerateBatch
+from lgsid_ray.recommend.generators.onerec import OneRec
 from lgsid_ray.recommend.generators.pointer import Pointer
+from lgsid_ray.recommend.generators.sasrec import Sasrec
 from lgsid_ray.recommend.generators.tiger import Tiger
 from lgsid_ray.recommend.panel import Losses
 
@@ -43,5 +45,10 @@ class Generator(Protocol[_State]):
         """Write (b, k) tokens, the first BEGIN everywhere → (b, k, size of the next level) logits of what follows."""
 
 
-GENERATORS: Mapping[str, type[Generator[Any]]] = {"pointer": Pointer, "tiger": Tiger}
+GENERATORS: Mapping[str, type[Generator[Any]]] = {
+    "pointer": Pointer,
+    "tiger": Tiger,
+    "onerec": OneRec,
+    "sasrec": Sasrec,
+}
 """`kind` of a `generate.models` entry → its class."""

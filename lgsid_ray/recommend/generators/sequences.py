@@ -9,6 +9,9 @@ from lgsid_ray.arrays import Bool, Int8, Int32, Int64
 from lgsid_ray.draws import random_bits
 from lgsid_ray.recommend.log import NO_SPLIT, TRAIN, Log
 
+SESSION = 5
+"""Items of a session: as many are written at once where a generator writes sessions."""
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -35,6 +38,16 @@ class Sequences:
         before = positions[:, None] - np.arange(1, length + 1)
         inside = before >= self.start[positions, None]
         return np.where(inside, self.item[np.where(inside, before, 0)], -1)
+
+    def sessions(self, positions: Int64) -> Int64:
+        """(b, SESSION) item_index of the targets and of what follows each among its user's events of its split; or -1.
+
+        So a training session holds no validation or test target.
+        """
+        ahead = np.minimum(positions[:, None] + np.arange(SESSION), len(self.item) - 1)
+        own = (self.user[ahead] == self.user[positions, None]) & (self.split[ahead] == self.split[positions, None])
+        own &= ahead - positions[:, None] == np.arange(SESSION)
+        return np.where(own, self.item[ahead], -1)
 
     def before(self, positions: Int64, limit: int | None) -> tuple[Int64, Int64, Int64]:
         """The events that precede each position, up to `limit` latest ones: (m,) row of `positions`, item_index, age.

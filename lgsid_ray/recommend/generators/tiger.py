@@ -9,66 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgsid_ray.arrays import Int64
-from lgsid_ray.config.recommend import TigerConfig
+from lgsid_ray.config.recommend import TransformerConfig
 from lgsid_ray.recommend.generators.batches import GenerateBatch
+from lgsid_ray.recommend.generators.layers import DecoderBlock, EncoderBlock
 from lgsid_ray.recommend.panel import Losses
-
-
-class Attention(nn.Module):
-    """Multi-head attention of `x` over `memory`, both already normalised."""
-
-    def __init__(self, dimension: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(dimension, dimension, bias=False)
-        self.key_value = nn.Linear(dimension, 2 * dimension, bias=False)
-        self.out = nn.Linear(dimension, dimension, bias=False)
-
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
-        """(b, q, d), (b, s, d), (b, s) bool of the positions to look at → (b, q, d)."""
-        batch, _, dimension = x.shape
-        query = self.query(x).view(batch, -1, self.heads, dimension // self.heads).transpose(1, 2)
-        both = self.key_value(memory).view(batch, -1, 2, self.heads, dimension // self.heads)
-        key, value = both.permute(2, 0, 3, 1, 4)
-        allowed = None if mask is None else mask[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=causal)
-        result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return result
-
-
-class EncoderBlock(nn.Module):
-    """Pre-norm: self-attention over the history, then a feed-forward layer."""
-
-    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.own_norm, self.own = nn.LayerNorm(dimension), Attention(dimension, heads)
-        self.feed = _feed_forward(dimension)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(b, s, d) and the (b, s) bool of what is no padding → (b, s, d)."""
-        normed = self.own_norm(x)
-        x = x + self.dropout(self.own(normed, normed, mask))
-        return x + self.dropout(self.feed(x))
-
-
-class DecoderBlock(nn.Module):
-    """Pre-norm: causal self-attention over each prefix, attention over the memory, a feed-forward layer."""
-
-    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.own_norm, self.own = nn.LayerNorm(dimension), Attention(dimension, heads)
-        self.cross_norm, self.cross = nn.LayerNorm(dimension), Attention(dimension, heads)
-        self.feed = _feed_forward(dimension)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """(b, k, l, d), k prefixes for each history, over (b, s, d); the memory is not repeated k times."""
-        normed = self.own_norm(x).flatten(0, 1)
-        x = x + self.dropout(self.own(normed, normed, None, causal=True)).view_as(x)
-        queries = self.cross_norm(x).flatten(1, 2)
-        x = x + self.dropout(self.cross(queries, memory, mask)).view_as(x)
-        return x + self.dropout(self.feed(x))
 
 
 @dataclass(frozen=True)
@@ -99,7 +43,7 @@ class Tiger(nn.Module):
     tokens: Tensor
     offsets: Tensor
 
-    def __init__(self, tokens: Int64, history: int, config: TigerConfig) -> None:
+    def __init__(self, tokens: Int64, history: int, config: TransformerConfig) -> None:
         super().__init__()
         dimension, layers, heads, dropout = config.dimension, config.layers, config.heads, config.dropout
         self.sizes = [int(level.max()) + 1 for level in tokens.T]
@@ -161,9 +105,3 @@ class Tiger(nn.Module):
     def _logits(self, hidden: Tensor, level: int) -> Tensor:
         span = slice(self.starts[level], self.starts[level + 1])
         return F.linear(hidden, self.output.weight[span], self.output.bias[span])
-
-
-def _feed_forward(dimension: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.LayerNorm(dimension), nn.Linear(dimension, 4 * dimension), nn.ReLU(), nn.Linear(4 * dimension, dimension)
-    )
