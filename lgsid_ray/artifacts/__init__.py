@@ -8,6 +8,7 @@ from lgsid_ray.artifacts.lists import Lists
 from lgsid_ray.artifacts.locations import ItemLocations, Locations, LocationTexts
 from lgsid_ray.artifacts.negatives import Negatives
 from lgsid_ray.artifacts.quarantine import Quarantine
+from lgsid_ray.artifacts.recommendations import Recommendations
 from lgsid_ray.artifacts.sids import Inverse, Sids
 from lgsid_ray.artifacts.table import Table, apart
 from lgsid_ray.artifacts.trie import Trie
@@ -27,6 +28,7 @@ TABLES: tuple[type[Table], ...] = (
     Sids,
     Inverse,
     Frontier,
+    Recommendations,
 )
 """Every table, in the order in which a run writes them."""
 
@@ -43,6 +45,7 @@ __all__ = [
     "Locations",
     "Negatives",
     "Quarantine",
+    "Recommendations",
     "Sids",
     "Table",
     "Trie",

@@ -60,6 +60,12 @@ def read(catalogue: StageDir) -> Log:
     return of(table.read(COLUMNS))  # about 100 bytes an event while it is read
 
 
+def users(catalogue: StageDir) -> pa.Array:
+    """The user_id behind each user number of the catalogue's log."""
+    column = Interactions(catalogue).read(["user_id"]).column("user_id")
+    return column.dictionary_encode().combine_chunks().dictionary
+
+
 def of(table: pa.Table) -> Log:
     """A log from a table with `COLUMNS`.
 

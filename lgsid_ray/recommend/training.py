@@ -16,11 +16,12 @@ from lgsid_ray.execution.stage import Cell, Facts
 from lgsid_ray.execution.storage import SCRATCH, StageDir
 from lgsid_ray.execution.train import fit, train_steps
 from lgsid_ray.recommend.batches import Batches, moved, order
+from lgsid_ray.recommend.checkpoint import write_weights
 from lgsid_ray.recommend.fitting import Best, Schedule, curve
 from lgsid_ray.recommend.panel import Panel
 
-WEIGHTS, HISTORY, METRICS = "weights.safetensors", "history.json", "metrics.json"
-"""What a cell's folder holds; the last is written last, so that with it all of them are whole."""
+HISTORY, METRICS = "history.json", "metrics.json"
+"""What a cell's folder holds beside its weights; the last is written last, so that with it all of them are whole."""
 _TOGETHER = f"{SCRATCH}/cells.json"
 
 
@@ -36,6 +37,9 @@ class Experiment(Protocol):
     def judge(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
         """Figures of the cell's trained model on valid and test."""
 
+    def label(self, cell: Cell) -> dict[str, str]:
+        """What the cell's weights are of: see `checkpoint.label`."""
+
 
 def train_cells(
     experiment: Experiment, section: RankConfig | GenerateConfig, seed: int, cells: Sequence[Cell]
@@ -50,8 +54,7 @@ def train_cells(
         for cell in together:
             if not cell.out.exists(METRICS):
                 metrics = experiment.judge(cell, best.panel.members[cell.name])
-                with cell.out.write(WEIGHTS) as file:
-                    file.write(save(best.weights[cell.name]))
+                write_weights(cell.out, best.weights[cell.name], experiment.label(cell))
                 cell.out.write_json(HISTORY, curve(cell.name, history, best.losses, schedule))
                 cell.out.write_json(METRICS, metrics | {"best_epoch": best.epochs[cell.name]})
     return [cell.out.read_json(METRICS) for cell in cells]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from lgsid_ray.arrays import Float64, Int64
+from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.artifacts import Items, Sids, Trie
 from lgsid_ray.artifacts.sids import unique_tokens
 from lgsid_ray.config.recommend import GenerateConfig, Generator
@@ -16,6 +16,7 @@ from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend import log as logs
 from lgsid_ray.recommend.batches import moved
+from lgsid_ray.recommend.checkpoint import label
 from lgsid_ray.recommend.generators import beam
 from lgsid_ray.recommend.generators.baselines import Rules
 from lgsid_ray.recommend.generators.batches import GenerateBatches
@@ -104,9 +105,13 @@ class Generation:
         for split in (VALID, TEST):
             for task in (NEXT, DISCOVERY):
                 queries = self.queries(split, task)
-                lists = generated(model, batches, queries, trie, self.config.beams, task == DISCOVERY)
-                found.setdefault(SPLITS[split], {})[task] = self.figures(queries, lists)
+                lists, _ = generated(model, batches, queries, trie, self.config.beams, task == DISCOVERY)
+                found.setdefault(SPLITS[split], {})[task] = self.figures(queries, lists[:, : max(KS)])
         return found
+
+    def label(self, cell: Cell) -> dict[str, str]:
+        """What the cell's weights are of."""
+        return label(cell.settings.model, self.tokens(cell.inputs.get("tokenise")))
 
     def baselines(self) -> dict[str, dict[str, Any]]:
         """Figures of the rules that count over the same queries, by name."""
@@ -137,17 +142,20 @@ def create(model: Generator, tokens: Int64, history: int) -> nn.Module:
 
 def generated(
     model: nn.Module, batches: GenerateBatches, positions: Int64, trie: Trie, beams: int, discovery: bool
-) -> Int64:
-    """(q, max K) item_index by beam search, best first, -1 where there are fewer; in discovery no visited ones."""
+) -> tuple[Int64, Float32]:
+    """(q, beams) item_index by beam search, best first, -1 where there are fewer, and their log-probabilities.
+
+    In discovery none that the history holds.
+    """
     model.eval()
     device = next(model.parameters()).device
     batches = replace(batches, discovery=discovery)
-    lists = [np.empty((0, max(KS)), dtype=np.int64)]
+    parts = [(np.empty((0, beams), dtype=np.int64), np.empty((0, beams), dtype=np.float32))]
     for begin in range(0, len(positions), QUERIES):
         some = positions[begin : begin + QUERIES]
         batch = moved(batches.batch(some), device)
         row, item, _ = batches.sequences.before(some, None)
         visited = (row, item) if discovery else None
-        items, _ = beam.search(model, batch, trie, beams, visited)  # type: ignore[arg-type]  # a Generator
-        lists.append(items[:, : max(KS)])
-    return np.concatenate(lists)
+        parts.append(beam.search(model, batch, trie, beams, visited))  # type: ignore[arg-type]  # a Generator
+    items, scores = zip(*parts, strict=True)
+    return np.concatenate(items), np.concatenate(scores)

@@ -61,6 +61,14 @@ class Sequences:
         age = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
         return row, self.item[positions[row] - 1 - age], age
 
+    def continued(self) -> "Sequences":
+        """With one more event behind each user's last, of which nothing is known: there one asks what comes next."""
+        behind = np.flatnonzero(np.append(self.user[1:] != self.user[:-1], True)) + 1
+        user = np.insert(self.user, behind, self.user[behind - 1])
+        time = np.insert(self.time, behind, self.time[behind - 1])
+        item, split = np.insert(self.item, behind, 0), np.insert(self.split, behind, NO_SPLIT)
+        return Sequences(user, item, time, split, np.searchsorted(user, user))
+
     def apart(self, window: int) -> Iterator[tuple[Int64, Int64]]:
         """Positions (earlier, later) of all pairs of a user's training events that lie 1, then 2, … `window` apart."""
         train = np.flatnonzero(self.split == TRAIN)

@@ -15,6 +15,7 @@ from lgsid_ray.config.recommend import RankConfig, Ranker
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend import log as logs
+from lgsid_ray.recommend.checkpoint import label
 from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
 from lgsid_ray.recommend.rankers import baselines
 from lgsid_ray.recommend.rankers import samples as sampling
@@ -74,6 +75,11 @@ class Ranking:
         needs = frozenset().union(*(RANKERS[cell.settings.model.kind].needs for cell in cells))
         train, valid = self.samples.of(TRAIN), self.samples.of(VALID)
         return RankBatches(self.samples, self.xyz, self.config.history, needs, train, valid)
+
+    def label(self, cell: Cell) -> dict[str, str]:
+        """What the cell's weights are of."""
+        tokenise = cell.inputs.get("tokenise")
+        return label(cell.settings.model, Sids(tokenise).tokens(self.items) if tokenise else None)
 
     def judge(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
         """Figures of the cell's trained model on valid and test."""

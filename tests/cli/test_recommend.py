@@ -1,0 +1,114 @@
+"""`lgsid recommend` on a finished run that the test writes itself, with an untrained generator."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from lgsid_ray.artifacts import Quarantine, Recommendations
+from lgsid_ray.cli.app import app
+from lgsid_ray.config import load
+from lgsid_ray.config.recommend import GenerateCell, GenerateConfig, Generator, SasrecConfig, TigerConfig
+from lgsid_ray.execution.run import Manifest
+from lgsid_ray.execution.stage import Cell
+from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.recommend.checkpoint import write_weights
+from lgsid_ray.recommend.generators.experiment import Generation
+from tests.recommend.conftest import panel_of
+from tests.recommend.test_recommend_stages import ITEMS, USERS, inputs
+
+PRINTS = {"catalogue": "c" * 16, "tokenise": "a" * 16}
+CONFIG = GenerateConfig(history=3)
+
+
+def lgsid(*words: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["recommend", *words])
+
+
+def finish(home: StageDir, model: Generator, arm: str, read: dict[str, StageDir]) -> None:
+    """A finished cell of a generator as it is before its first step."""
+    name = f"generate/{model.kind}/{arm}/0"
+    cell = Cell(name, GenerateCell(model=model, seed=0), read, home.child(f"{name}/{'b' * 16}").make())
+    generation = Generation.read(CONFIG, read["catalogue"], 0)
+    write_weights(cell.out, panel_of(generation, [cell]).members[name].state_dict(), generation.label(cell))
+    told: dict[str, Any] = {"stage": name, "fingerprint": "b" * 16, "version": "0", "seed": 0}
+    told |= {"config": {"generate": CONFIG.identity()}, "cell": cell.settings.identity(), "sources": [], "code": {}}
+    told |= {"inputs": {role: PRINTS[role] for role in read}, "facts": {}, "seconds": 1.0, "peak_memory_mb": 1.0}
+    manifest = Manifest.model_validate({**told, "finished": "2026-01-01T00:00:00+00:00"})
+    cell.out.write_json("manifest.json", manifest.model_dump(mode="json"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> StageDir:
+    found = StageDir(str(tmp_path / "run")).make()
+    found.write_json("config.json", load(None).model_dump(mode="json", by_alias=True))
+    given = inputs(tmp_path)
+    for stage, place in (("catalogue", "catalogue"), ("tokenise", "tokenise/hgit")):
+        Path(found.path(place)).mkdir(parents=True)
+        Path(given[stage].root).rename(found.path(place, PRINTS[stage]))
+        given[stage] = found.child(f"{place}/{PRINTS[stage]}")
+    finish(found, TigerConfig(dimension=16, heads=2), "hgit", given)
+    finish(found, SasrecConfig(dimension=16), "origin", {"catalogue": given["catalogue"]})
+    return found
+
+
+def test_a_list_is_printed_for_each_user(home: StageDir) -> None:
+    result = lgsid("--user", "u7", "--user", "u3", "--out", home.root, "--model", "tiger", "--count", "4")
+    assert result.exit_code == 0, result.output
+    assert result.output.index("u7: latest visits") < result.output.index("u3: latest visits")
+    assert result.output.count("probability") == 2
+    rows = [line.split() for line in result.output.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[0] for row in rows] == list("1234") * 2
+    assert all(row[-1].startswith("i") and float(row[2]) >= 0 for row in rows)  # the SID, as the fixture has it
+
+
+def test_a_generator_without_sids_prints_none(home: StageDir) -> None:
+    result = lgsid("--user", "u7", "--out", home.root, "--model", "sasrec", "--new", "--count", "20")
+    assert result.exit_code == 0, result.output
+    items = [word for word in result.output.split() if word.startswith("i") and word[1:].isdigit()]
+    visited = {f"i{(7 * 7 + step) % ITEMS}" for step in range(20)}
+    assert len(items) == 20
+    assert not visited & set(items)
+
+
+def test_unknown_users_and_generators_are_named(home: StageDir, tmp_path: Path) -> None:
+    for words, code, said in (
+        (["--user", "u999", "--model", "tiger"], 3, "no history of 1 of the users: 'u999'"),
+        (["--user", "u1"], 2, "generate/sasrec/origin/0, generate/tiger/hgit/0"),  # the run's own is pointer
+        (["--user", "u1", "--model", "tiger", "--seed", "3"], 2, "no trained tiger on hgit or origin with seed 3"),
+        (["--user", "u1", "--to", str(tmp_path / "to")], 2, "give either --user"),
+        ([], 2, "give either --user"),
+    ):
+        result = lgsid(*words, "--out", home.root)
+        assert (result.exit_code, said in " ".join(result.output.split())) == (code, True), result.output
+    home.remove("generate")
+    result = lgsid("--user", "u1", "--out", home.root)
+    assert (result.exit_code, "no trained generator" in result.output) == (5, True)
+
+
+def test_lists_of_the_users_of_a_file_go_to_parquet_and_unknown_ones_are_kept_apart(
+    ray_local: None, home: StageDir, tmp_path: Path
+) -> None:
+    asked, to = tmp_path / "users.parquet", StageDir(str(tmp_path / "to"))
+    pq.write_table(pa.table({"user_id": ["u4", "stranger", "u2", "u4", None]}), asked)
+    result = lgsid("--users", str(asked), "--to", to.root, "--out", home.root, "--model", "tiger", "--actors", "1")
+    assert result.exit_code == 0, result.output
+    table = Recommendations(to).read()
+    assert table.column("user_id").to_pylist() == ["u4"] * 10 + ["u2"] * 10
+    left = Quarantine(to).read().to_pylist()
+    assert [(row["row"], row["reason"], row["raw"]) for row in left] == [
+        (2, "not in the log", "stranger"),
+        (5, "not in the log", "None"),
+    ]
+    result = lgsid("--to", to.root, "--out", home.root, "--model", "tiger")
+    assert (result.exit_code, "another request" in result.output) == (2, True)
+    pq.write_table(pa.table({"user": ["u4"]}), asked)
+    result = lgsid("--users", str(asked), "--to", f"{tmp_path}/other", "--out", home.root, "--model", "tiger")
+    assert (result.exit_code, "user_id" in result.output) == (3, True)
+    result = lgsid("--to", f"{tmp_path}/all", "--out", home.root, "--model", "sasrec", "--count", "3", "--actors", "1")
+    assert result.exit_code == 0, result.output
+    assert Recommendations(StageDir(f"{tmp_path}/all")).count() == 3 * USERS
