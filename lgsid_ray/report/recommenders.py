@@ -10,7 +10,8 @@ CAPTIONS = {
         "What comes next, {test} users",
         "Leave-last-out on the test split over the whole catalogue; repeated visits count. A generator is worth its "
         "training only where it beats what counts: “mixture” weighs all rules below the models, by weights that were "
-        "fitted on validation targets. The last column is a bootstrap over users.",
+        "fitted on validation targets. hit@10_cold is of targets with at most five training visits; within_…km is the "
+        "share of the ten best that lies so near to the user's last place. The last column is a bootstrap over users.",
     ),
     "discovery": (
         "What is new, {test} users",

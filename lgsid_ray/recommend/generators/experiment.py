@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.arrays import Bool, Float32, Float64, Int64
 from lgsid_ray.artifacts import Items, Sids, Trie
 from lgsid_ray.artifacts.sids import unique_tokens
 from lgsid_ray.config.recommend import GenerateConfig, Generator
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
+from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend import log as logs
 from lgsid_ray.recommend.batches import moved
 from lgsid_ray.recommend.checkpoint import label
@@ -24,12 +25,14 @@ from lgsid_ray.recommend.generators.candidates import Candidates
 from lgsid_ray.recommend.generators.registry import GENERATORS
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
 from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
-from lgsid_ray.recommend.metrics import list_figures
+from lgsid_ray.recommend.metrics import list_figures, target_ranks
 
 KS, TOLD = (1, 5, 10, 20), 10
 """Lengths of lists that are judged, and the one whose figures have an interval."""
 NEXT, DISCOVERY = "next", "discovery"
 """The tasks: what comes next, of all items; and, of targets new to their user, what the user has not visited yet."""
+COLD, WITHIN_KM = 5, (1, 5, 20)
+"""Targets with at most so many training visits are also judged apart; and distances that lists are told by."""
 QUERIES = 256
 """Histories decoded at once."""
 
@@ -129,9 +132,29 @@ class Generation:
     def _candidates(self) -> Candidates:
         return Candidates(self.sequences, self.items, self.xyz, self.config.history, self.seed)
 
+    @cached_property
+    def cold(self) -> Bool:
+        """(items,) which have at most COLD training visits."""
+        return np.bincount(self.sequences.training()[0], minlength=self.items) <= COLD
+
     def figures(self, queries: Int64, lists: Int64) -> dict[str, float] | None:
-        """Of the (q, max K) lists given for the queries; None where there are none."""
-        return list_figures(lists, self.sequences.item[queries], KS, TOLD) if len(queries) else None
+        """Of the (q, max K) lists given for the queries; None where there are none.
+
+        `list_figures`; `hit@10_cold` of the targets that are cold, where there are any; and, with coordinates, which
+        share of the ten best is `within_…km` of the last place.
+        """
+        if not len(queries):
+            return None
+        target = self.sequences.item[queries]
+        found = list_figures(lists, target, KS, TOLD)
+        if (cold := self.cold[target]).any():
+            found[f"hit@{TOLD}_cold"] = float((target_ranks(lists[cold], target[cold]) < TOLD).mean())
+        if self.xyz is not None:
+            row, place = np.nonzero(lists[:, :TOLD] >= 0)
+            last = self.sequences.item[queries[row] - 1]
+            km = chord_to_km(np.linalg.norm(self.xyz[lists[row, place]] - self.xyz[last], axis=1))
+            found |= {f"within_{limit}km": float((km <= limit).mean()) for limit in WITHIN_KM}
+        return found
 
 
 def create(model: Generator, tokens: Int64, history: int) -> nn.Module:
