@@ -38,10 +38,11 @@ class Trie:
     root: ClassVar = 0
 
     @classmethod
-    def build(cls, tokens: AnyInt) -> "Trie":
-        """From (n, L) tokens, row = item_index."""
+    def build(cls, tokens: AnyInt, items: Int64 | None = None) -> "Trie":
+        """From (n, L) tokens of (n,) items, ascending; None: row = item_index."""
         order = _by_sid(tokens)
-        return cls.of_runs((tokens[rows], rows) for rows in np.split(order, range(RUN, len(order), RUN)))
+        named = np.arange(len(tokens)) if items is None else items
+        return cls.of_runs((tokens[rows], named[rows]) for rows in np.split(order, range(RUN, len(order), RUN)))
 
     @classmethod
     def of_runs(cls, runs: Iterable[tuple[AnyInt, Int64]]) -> "Trie":
@@ -133,7 +134,7 @@ class Trie:
         return self.order[self.begin[states - self._leaf]].astype(np.int64)
 
     def last(self, items: Int64) -> tuple[Int64, Int64]:
-        """(m,) states in front of the last token of each of (m,) items, and (m,) those tokens."""
+        """(m,) states in front of the last token of each of (m,) items, and (m,) those tokens; of a whole catalogue."""
         place = np.empty(len(self.order), np.int64)
         place[self.order] = np.arange(len(self.order))
         leaf = self._leaf + np.searchsorted(self.begin, place[items], side="right") - 1

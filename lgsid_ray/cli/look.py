@@ -150,6 +150,11 @@ def recommend_command(
     out: Out = "runs/run",
     count: Annotated[int, typer.Option(min=1, max=500, help="Items of a list.")] = 10,
     new: Annotated[bool, typer.Option("--new", help="Only what the user has never visited.")] = False,
+    within: Annotated[
+        float | None, typer.Option(min=0, help="Only items within so many km of the user's last place, or of --near.")
+    ] = None,
+    near: Annotated[str | None, typer.Option(help="LATITUDE,LONGITUDE in degrees, for --within.")] = None,
+    city: Annotated[str | None, typer.Option(help="Only items of this city, as the catalogue names it.")] = None,
     model: Annotated[str | None, typer.Option(help="Kind of generator; default: that of the latest run.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Whose SIDs; default: those of the latest run.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which initialisation (generate.seeds).")] = 0,
@@ -163,13 +168,15 @@ def recommend_command(
 
     With --to as Parquet, of many users: the same call continues after a kill; users that the log lacks are kept apart.
 
-    Example: lgsid recommend --user u000012 --out runs/demo; lgsid recommend --to lists --new --out runs/demo
+    A limit is put into the search itself, so lists are full where there are enough items within it.
+
+    Example: lgsid recommend --user u000012 --within 3 --out runs/demo; lgsid recommend --to lists --new --out runs/demo
     """
     if bool(user) == (to is not None) or (users and to is None):
         raise ConfigError("give either --user, for the terminal, or --to, for a folder; --users goes with --to")
-    from lgsid_ray.cli.recommend import recommend_all, recommend_users, request_of
+    from lgsid_ray.cli.recommend import limit_of, recommend_all, recommend_users, request_of
 
-    request = request_of(out, model, tokenizer, seed, count, new)
+    request = request_of(out, model, tokenizer, seed, count, new, limit_of(within, near, city))
     if to is None:
         recommend_users(request, list(dict.fromkeys(user or [])))
     else:

@@ -25,7 +25,7 @@ from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir, resolve
 from lgsid_ray.recommend import log as logs
 from lgsid_ray.recommend.generators.lists import Request, write_lists
-from lgsid_ray.recommend.generators.recommender import Recommender
+from lgsid_ray.recommend.generators.recommender import Limit, Recommender
 
 LATEST = 5
 """Visits that are printed above a list."""
@@ -38,7 +38,7 @@ def recommend_users(request: Request, wanted: Sequence[str]) -> None:
     users, unknown = numbers(recommender.user_ids, pa.array(wanted, pa.string()))
     catalogue, lacking = Items(request.cell.inputs["catalogue"]), [wanted[place] for place in unknown]
     for user in users.tolist():
-        found = recommender.lists(np.array([user]), request.count, request.new)
+        found = recommender.lists(np.array([user]), request.count, request.new, request.limit)
         before = recommender.history(user, LATEST)
         if not len(before):
             lacking.append(recommender.user_ids[user].as_py())
@@ -72,7 +72,9 @@ def recommend_all(request: Request, file: str | None, to: str, actors: int, ray:
     tell(f"{len(users):,} users, {table.count():,} rows: {table.path}" if len(users) else "no users: nothing written")
 
 
-def request_of(out: str, model: str | None, tokenizer: str | None, seed: int, count: int, new: bool) -> Request:
+def request_of(
+    out: str, model: str | None, tokenizer: str | None, seed: int, count: int, new: bool, limit: Limit
+) -> Request:
     """A request to the latest trained generator of a run directory.
 
     Raises:
@@ -86,7 +88,26 @@ def request_of(out: str, model: str | None, tokenizer: str | None, seed: int, co
         inputs["tokenise"] = run.home.child(f"tokenise/{arm}/{found.inputs['tokenise']}")
     settings = GenerateCell.model_validate(found.cell)
     cell = Cell(found.stage, settings, inputs, run.home.child(f"{found.stage}/{found.fingerprint}"))
-    return Request(cell, GenerateConfig.model_validate(found.config["generate"]), found.seed or 0, count, new)
+    return Request(cell, GenerateConfig.model_validate(found.config["generate"]), found.seed or 0, count, new, limit)
+
+
+def limit_of(km: float | None, point: str | None, city: str | None) -> Limit:
+    """From the command line's words.
+
+    Raises:
+        ConfigError: `point` is not LATITUDE,LONGITUDE in degrees, or there are no kilometres to it.
+    """
+    if point is None:
+        return Limit(km, None, city)
+    try:
+        lat, lon = (float(number) for number in point.split(","))
+    except ValueError:
+        raise ConfigError(f"--near {point!r}: expected LATITUDE,LONGITUDE in degrees, as in 40.75,-73.99") from None
+    if abs(lat) > 90 or abs(lon) > 180:
+        raise ConfigError(f"--near {point!r}: latitudes are within 90 degrees, longitudes within 180")
+    if km is None:
+        raise ConfigError(f"--near {point!r}: say with --within how many kilometres around it")
+    return Limit(km, (lat, lon), city)
 
 
 def numbers(ids: pa.Array, wanted: pa.Array) -> tuple[Int64, Int64]:

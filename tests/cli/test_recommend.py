@@ -80,6 +80,9 @@ def test_unknown_users_and_generators_are_named(home: StageDir, tmp_path: Path) 
         (["--user", "u999", "--model", "tiger"], 3, "no history of 1 of the users: 'u999'"),
         (["--user", "u1"], 2, "generate/sasrec/origin/0, generate/tiger/hgit/0"),  # the run's own is pointer
         (["--user", "u1", "--model", "tiger", "--seed", "3"], 2, "no trained tiger on hgit or origin with seed 3"),
+        (["--user", "u1", "--model", "tiger", "--near", "40,0"], 2, "--within how many kilometres"),
+        (["--user", "u1", "--model", "tiger", "--near", "91,0", "--within", "3"], 2, "latitudes are within 90"),
+        (["--user", "u1", "--model", "tiger", "--near", "here", "--within", "3"], 2, "LATITUDE,LONGITUDE"),
         (["--user", "u1", "--to", str(tmp_path / "to")], 2, "give either --user"),
         ([], 2, "give either --user"),
     ):

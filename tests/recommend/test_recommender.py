@@ -10,7 +10,7 @@ import torch
 
 from lgsid_ray.artifacts import Interactions, Recommendations
 from lgsid_ray.config.recommend import GenerateCell, GenerateConfig, SasrecConfig, TigerConfig
-from lgsid_ray.errors import ConfigError, StorageError
+from lgsid_ray.errors import ConfigError, InputError, StorageError
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import haversine_km
@@ -18,7 +18,7 @@ from lgsid_ray.recommend.checkpoint import WEIGHTS, label, read_weights, write_w
 from lgsid_ray.recommend.generators.candidates import Candidates
 from lgsid_ray.recommend.generators.experiment import Generation
 from lgsid_ray.recommend.generators.lists import Request, write_lists
-from lgsid_ray.recommend.generators.recommender import Recommender
+from lgsid_ray.recommend.generators.recommender import Limit, Recommender
 from lgsid_ray.recommend.log import NO_SPLIT
 from tests.recommend.conftest import Fit, panel_of, write_sids
 from tests.recommend.test_generation import XYZ, sequences
@@ -88,6 +88,31 @@ def test_what_a_user_has_visited_is_left_out_where_that_is_asked(cell: Cell) -> 
     assert set(found.column("visits").to_pylist()) == {0}
     assert found.column("user_id").to_pylist() == ["u5"] * 20 + ["u3"] * 20  # of 40 items each has visited 20
     assert recommender.history(3, 2).tolist() == [(3 * 7 + 19) % ITEMS, (3 * 7 + 18) % ITEMS]
+
+
+def test_a_limit_gives_the_best_of_what_is_within_it(cell: Cell) -> None:
+    recommender = Recommender.load(cell, CONFIG, 0)
+    users = np.array([5, 3, USERS])
+    lat, lon = 40 + np.arange(ITEMS) / 50, np.arange(ITEMS) / 40
+    whole = recommender.lists(users, ITEMS, new=False).to_pandas()  # as many beams as items: all are scored
+    for limit in (Limit(km=9.0), Limit(km=9.0, point=(40.3, 0.4)), Limit(km=0.5, point=(0.0, 0.0))):
+        for new in (False, True):
+            found = recommender.lists(users, ITEMS, new, limit).to_pandas()
+            for user in (5, 3):
+                last = (user * 7 + EVENTS - 1) % ITEMS
+                centre = limit.point or (lat[last], lon[last])
+                inside = np.flatnonzero(haversine_km(*centre, lat, lon) <= limit.km)
+                inside = [i for i in inside if not new or (i - user * 7) % ITEMS >= EVENTS]
+                mine = found[found["user_id"] == f"u{user}"]
+                expected = whole[(whole["user_id"] == f"u{user}") & whole["item_index"].isin(inside)]
+                assert mine["item_index"].tolist() == expected["item_index"].tolist()
+                np.testing.assert_allclose(mine["probability"], expected["probability"], rtol=1e-4, atol=1e-7)
+                assert mine["rank"].tolist() == list(range(1, len(inside) + 1))
+    with pytest.raises(InputError, match="no item is in the city 'Nowhere'"):
+        recommender.lists(users, 5, False, Limit(city="Nowhere"))
+    flat = replace(recommender, generation=replace(recommender.generation, xyz=None))
+    with pytest.raises(ConfigError, match="no coordinates"):
+        flat.lists(users, 5, False, Limit(km=3.0))
 
 
 def test_a_user_without_a_history_has_no_list(cell: Cell) -> None:

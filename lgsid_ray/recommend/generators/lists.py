@@ -15,7 +15,7 @@ from lgsid_ray.errors import ConfigError
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.execution.stream import stream
-from lgsid_ray.recommend.generators.recommender import Recommender
+from lgsid_ray.recommend.generators.recommender import ANYWHERE, Limit, Recommender
 
 USERS = 1024
 """Of a part."""
@@ -34,6 +34,7 @@ class Request:
     """Items of a list."""
     new: bool
     """Leave out what a user has visited."""
+    limit: Limit = ANYWHERE
 
     def told(self, users: Int64) -> dict[str, Any]:
         """What makes two requests the same, as JSON values."""
@@ -41,6 +42,7 @@ class Request:
             "cell": self.cell.out.uri,
             "count": self.count,
             "new": self.new,
+            "limit": [self.limit.km, self.limit.point and list(self.limit.point), self.limit.city],
             "users": hashlib.sha256(users.tobytes()).hexdigest()[:16],
             "beams": self.config.beams,
         }
@@ -59,7 +61,8 @@ class _Lister:
         if self._recommender is None:  # not in the constructor: of what fails there Ray passes on the text alone
             self._recommender = Recommender.load(request.cell, request.config, request.seed)
         for start, users, name in zip(batch["start"], batch["users"], batch["name"], strict=True):
-            found = self._recommender.lists(self._users[start : start + users], request.count, request.new)
+            some = self._users[start : start + users]
+            found = self._recommender.lists(some, request.count, request.new, request.limit)
             self._table.write(found, str(name))
         return {"users": batch["users"]}
 

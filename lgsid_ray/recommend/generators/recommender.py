@@ -7,24 +7,45 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from lgsid_ray.arrays import Int64
+from lgsid_ray.arrays import Bool, Float32, Float64, Int64
 from lgsid_ray.artifacts import Items, Recommendations, Sids, Trie
 from lgsid_ray.artifacts.table import conform
 from lgsid_ray.config.recommend import GenerateConfig
-from lgsid_ray.errors import StorageError
+from lgsid_ray.errors import ConfigError, InputError, StorageError
 from lgsid_ray.execution.stage import Cell
-from lgsid_ray.geo.distance import chord_to_km
+from lgsid_ray.geo.distance import chord_to_km, km_to_chord, unit_xyz
 from lgsid_ray.recommend import log as logs
 from lgsid_ray.recommend.checkpoint import WEIGHTS, read_weights
+from lgsid_ray.recommend.generators import beam
 from lgsid_ray.recommend.generators.batches import GenerateBatches
 from lgsid_ray.recommend.generators.experiment import Generation, create, generated
 from lgsid_ray.recommend.log import Unusable
 
 
 @dataclass(frozen=True)
+class Limit:
+    """Where what is recommended may lie; what is None does not limit it."""
+
+    km: float | None = None
+    """At most so far from `point`."""
+    point: tuple[float, float] | None = None
+    """Latitude and longitude in degrees; None: the user's last place."""
+    city: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.km is not None or self.city is not None
+
+
+ANYWHERE = Limit()
+
+
+@dataclass(frozen=True)
 class Recommender:
     """Some 200 bytes an item and 50 an event, with what the model itself looks up."""
 
+    items: Items
+    tokens: Int64
+    """(items, L) what the model writes for each."""
     user_ids: pa.Array
     """By user number."""
     item_ids: pa.Array
@@ -61,7 +82,8 @@ class Recommender:
         else:
             trie, sids = Trie.load(tokenise), _column(Sids(tokenise).read(["item_index", "sid"]), "sid")
         item_ids = _column(Items(catalogue).read(["item_index", "item_id"]), "item_id")
-        return cls(logs.users(catalogue), item_ids, sids, found, model.eval(), trie, found.batches([cell]))
+        batches = found.batches([cell])
+        return cls(Items(catalogue), tokens, logs.users(catalogue), item_ids, sids, found, model.eval(), trie, batches)
 
     def positions(self, users: Int64) -> Int64:
         """(u,) the open events of users by number; -1 of those who have no history."""
@@ -70,16 +92,25 @@ class Recommender:
         return np.where((last >= 0) & (known[last] == users), last, -1)
 
     @torch.no_grad()
-    def lists(self, users: Int64, count: int, new: bool) -> pa.Table:
+    def lists(self, users: Int64, count: int, new: bool, limit: Limit = ANYWHERE) -> pa.Table:
         """`Recommendations` of users by number, up to `count` items for each; none for who has no history.
 
         Args:
             new: leave out what a user has visited.
+
+        Raises:
+            ConfigError: the catalogue has no coordinates to limit kilometres by. InputError: nor a city of that name.
         """
         positions = self.positions(users)
         users, positions = users[positions >= 0], positions[positions >= 0]
         beams = max(self.generation.config.beams, count)
-        items, scores = generated(self.model, self.batches, positions, self.trie, beams, new)
+        if limit:
+            items = np.full((len(positions), beams), -1)
+            scores = np.full((len(positions), beams), -np.inf, dtype=np.float32)
+            for row, position in enumerate(positions):
+                items[row], scores[row] = self._within(position, beams, new, limit)
+        else:
+            items, scores = generated(self.model, self.batches, positions, self.trie, beams, new)
         row, place = np.nonzero(items[:, :count] >= 0)
         chosen = items[row, place]
         table = {
@@ -93,6 +124,38 @@ class Recommender:
             "visits": self._visits(positions[row], chosen),
         }
         return conform(pa.table(table), Recommendations.schema, Recommendations.name)
+
+    def _within(self, position: int, beams: int, new: bool, limit: Limit) -> tuple[Int64, Float32]:
+        """(beams,) items within a limit, by a search over the trie of these alone, and their log-probabilities."""
+        row = np.array([position])
+        inside = np.ones(self.generation.items, dtype=bool) if limit.city is None else self._in_city(limit.city)
+        if limit.km is not None:
+            inside &= self._near(row, limit.point) <= km_to_chord(limit.km)
+        if new:
+            inside[self.generation.sequences.before(row, None)[1]] = False
+        kept = np.flatnonzero(inside)
+        if not len(kept):
+            return np.full(beams, -1), np.full(beams, -np.inf, dtype=np.float32)
+        batch = replace(self.batches, discovery=new).batch(row)
+        trie = Trie.build(self.tokens[kept], kept)
+        items, scores = beam.search(self.model, batch, trie, beams)  # type: ignore[arg-type]  # a Generator
+        return items[0], scores[0]
+
+    def _near(self, row: Int64, point: tuple[float, float] | None) -> Float64:
+        """(items,) chords from a point, or from the last place in front of a position."""
+        xyz = self.generation.xyz
+        if xyz is None:
+            raise ConfigError("the catalogue has no coordinates: nothing is within so many kilometres")
+        centre = xyz[self.generation.sequences.item[row[0] - 1]] if point is None else unit_xyz(*point)
+        return np.asarray(np.linalg.norm(xyz - centre, axis=1))
+
+    def _in_city(self, city: str) -> Bool:
+        """(items,) which are in a city."""
+        parts = [table.column("city").to_numpy(zero_copy_only=False) == city for table in self.items.scan(["city"])]
+        found = np.concatenate(parts)
+        if not found.any():
+            raise InputError(f"no item is in the city {city!r}; see the column city of {self.items.path}")
+        return found
 
     def history(self, user: int, count: int) -> Int64:
         """item_index of the latest visits of a user by number, latest first, up to `count`."""
