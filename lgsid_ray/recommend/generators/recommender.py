@@ -107,8 +107,8 @@ class Recommender:
         if limit:
             items = np.full((len(positions), beams), -1)
             scores = np.full((len(positions), beams), -np.inf, dtype=np.float32)
-            for row, position in enumerate(positions):
-                items[row], scores[row] = self._within(position, beams, new, limit)
+            for number, position in enumerate(positions):
+                items[number], scores[number] = self._within(position, beams, new, limit)
         else:
             items, scores = generated(self.model, self.batches, positions, self.trie, beams, new)
         row, place = np.nonzero(items[:, :count] >= 0)
