@@ -9,6 +9,7 @@ from lgsid_ray.artifacts.keys import prefix_numbers
 from lgsid_ray.config.recommend import DinConfig
 from lgsid_ray.recommend.rankers.batches import RankBatch
 from lgsid_ray.recommend.rankers.din import Dice, Din, TargetAttention
+from lgsid_ray.recommend.rankers.facts import FACTS
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 
 TOKENS = np.random.default_rng(0).integers(0, 4, (20, 3))
@@ -24,7 +25,8 @@ def batch(length: int = 5) -> RankBatch:
     history = rng.integers(0, 20, (8, length))
     history[np.arange(length)[None] >= rng.integers(0, length, 8)[:, None]] = -1
     target = torch.from_numpy(rng.integers(0, 20, 8))
-    return RankBatch(target=target, history=torch.from_numpy(history), label=torch.tensor([1.0, 0.0] * 4))
+    facts = torch.from_numpy(rng.standard_normal((8, len(FACTS))).astype(np.float32))
+    return RankBatch(target, torch.from_numpy(history), facts=facts, label=torch.tensor([1.0, 0.0] * 4))
 
 
 def test_every_distinct_prefix_has_a_number_of_its_own() -> None:

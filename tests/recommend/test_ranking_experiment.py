@@ -60,7 +60,7 @@ def test_the_table_tells_means_and_gains_seed_by_seed(xyz: np.ndarray, clicks: L
     assert found["gain"].keys() == {"din/hgit"}  # no seed of the other arm has an origin beside it
     assert found["gain"]["din/hgit"]["test"]["mean"] == {"auc": pytest.approx(0.2), "gauc": None}
     assert found["best_epoch"] == {"din/origin/0": 1, "din/origin/1": 2, "din/hgit/1": 2, "din/rq_vae/7": 8}
-    assert found["baselines"].keys() == {"popularity", "repeat", "nearness"}
+    assert found["baselines"].keys() == {"trees", "popularity", "repeat", "nearness"}
 
 
 def test_cells_read_their_own_tokenizer_and_origin_none(
@@ -169,7 +169,7 @@ def test_a_catalogue_without_coordinates_is_ranked_too(clicks: Log, rank_cells: 
     ranking = Ranking.of(QUICK.model_copy(update={"epochs": 1}), ITEMS, None, visits, 0)
     _, found = trained(ranking, rank_cells(SMALL), plain_fit)
     assert 0 < found["rank/din/hgit/0"]["test"]["auc"] < 1
-    assert ranking.baselines().keys() == {"popularity", "repeat"}
+    assert ranking.baselines().keys() == {"trees", "popularity", "repeat"}
     assert ranking.describe()["negatives"] == "drawn: popular"
 
 

@@ -224,7 +224,8 @@ def test_without_what_they_need_cells_and_tables_say_so_and_end(tmp_path: Path) 
 def test_a_catalogue_without_coordinates_has_its_table_too(tmp_path: Path) -> None:
     out = StageDir(f"{tmp_path}/table").make()
     assert "popularity/auc" in rankers.rank(load_config(None, SETTINGS), inputs(tmp_path, places=False), out)
-    assert out.read_json("metrics.json")["baselines"].keys() == {"popularity", "repeat"}
+    baselines = out.read_json("metrics.json")["baselines"]
+    assert baselines.keys() == {"trees", "trees with SIDs", "popularity", "repeat"}
 
 
 def test_sids_that_do_not_fit_the_catalogue_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend.batches import made
+from lgsid_ray.recommend.rankers.facts import Facts
 from lgsid_ray.recommend.rankers.samples import Samples
 
 
@@ -27,6 +28,8 @@ class RankBatch(NamedTuple):
     km: Tensor = None  # type: ignore[assignment]
     """(b, t) float32 great-circle distance of the target to each item of the history; 0 on padding and without
     coordinates."""
+    facts: Tensor = None  # type: ignore[assignment]
+    """(b, len(FACTS)) float32, see `facts.FACTS`."""
     label: Tensor = None  # type: ignore[assignment]
     """(b,) float32, 0 or 1."""
 
@@ -36,6 +39,7 @@ class RankBatches:
     """The rows of training and validation, and the batch behind any rows of the samples."""
 
     samples: Samples
+    told: Facts
     xyz: Float64 | None
     """(n, 3) unit-sphere points of the items."""
     length: int
@@ -65,6 +69,9 @@ class RankBatches:
             return np.zeros(history.shape, dtype=np.float32)
         chord = np.linalg.norm(self.xyz[history] - self.xyz[self.target(rows)][:, None], axis=-1)
         return np.where(history >= 0, chord_to_km(chord), 0.0).astype(np.float32)
+
+    def facts(self, rows: Int64) -> Float32:
+        return self.told.of(rows)
 
     def label(self, rows: Int64) -> Float32:
         return self.samples.label[rows]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lgsid_ray.config.recommend import DinConfig
 from lgsid_ray.recommend.panel import Losses
 from lgsid_ray.recommend.rankers.batches import RankBatch
+from lgsid_ray.recommend.rankers.facts import FACTS
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 
 
@@ -67,16 +68,16 @@ class TargetAttention(nn.Module):
 
 
 class Din(nn.Module):
-    """The click logit of a target given a history."""
+    """The click logit of a target given a history, and what else is known of them."""
 
-    needs: ClassVar = frozenset({"target", "history", "label"})
+    needs: ClassVar = frozenset({"target", "history", "facts", "label"})
 
     def __init__(self, items: ItemEmbedding, config: DinConfig) -> None:
         super().__init__()
         hidden = config.hidden
         self.items = items
         self.attention = TargetAttention(items.width, hidden)
-        self.first = nn.Linear(2 * items.width, 2 * hidden)
+        self.first = nn.Linear(2 * items.width + len(FACTS), 2 * hidden)
         self.first_activation = Dice(2 * hidden)
         self.second = nn.Linear(2 * hidden, hidden)
         self.second_activation = Dice(hidden)
@@ -87,7 +88,7 @@ class Din(nn.Module):
         valid = batch.history >= 0
         wanted = self.items(batch.target)
         interest = self.attention(wanted, self.items(batch.history.clamp(min=0)), valid)
-        hidden = self.first_activation(self.first(torch.cat([interest, wanted], dim=-1)))
+        hidden = self.first_activation(self.first(torch.cat([interest, wanted, batch.facts], dim=-1)))
         logit: Tensor = self.last(self.second_activation(self.second(hidden))).squeeze(-1)
         return logit
 

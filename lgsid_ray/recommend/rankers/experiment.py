@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from lgsid_ray.arrays import Bool, Float64, Int64
+from lgsid_ray.arrays import Bool, Float32, Float64, Int64
 from lgsid_ray.artifacts import Items, Sids
 from lgsid_ray.artifacts.keys import prefix_numbers
 from lgsid_ray.config.recommend import RankConfig, Ranker
@@ -20,11 +20,13 @@ from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
 from lgsid_ray.recommend.rankers import baselines
 from lgsid_ray.recommend.rankers import samples as sampling
 from lgsid_ray.recommend.rankers.batches import RankBatches
+from lgsid_ray.recommend.rankers.facts import Facts, Traits, matches
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 from lgsid_ray.recommend.rankers.negatives import Negatives
 from lgsid_ray.recommend.rankers.registry import RANKERS
 from lgsid_ray.recommend.rankers.samples import Samples
-from lgsid_ray.recommend.rankers.scoring import figures, probabilities
+from lgsid_ray.recommend.rankers.scoring import CHUNK, figures, probabilities
+from lgsid_ray.recommend.rankers.trees import Trees
 from lgsid_ray.recommend.summary import Figures
 
 
@@ -38,6 +40,8 @@ class Ranking:
     """(items, 3) unit-sphere points of the items; None without coordinates."""
     log: Log
     samples: Samples
+    traits: Traits
+    seed: int
 
     @classmethod
     def read(cls, config: RankConfig, catalogue: StageDir, seed: int) -> "Ranking":
@@ -47,10 +51,18 @@ class Ranking:
             Unusable: there is nothing to learn or to judge.
         """
         table = Items(catalogue)
-        return cls.of(config, table.count(), table.xyz(), logs.read(catalogue), seed)
+        return cls.of(config, table.count(), table.xyz(), logs.read(catalogue), seed, Traits.read(table))
 
     @classmethod
-    def of(cls, config: RankConfig, items: int, xyz: Float64 | None, log: Log, seed: int) -> "Ranking":
+    def of(
+        cls,
+        config: RankConfig,
+        items: int,
+        xyz: Float64 | None,
+        log: Log,
+        seed: int,
+        traits: Traits | None = None,
+    ) -> "Ranking":
         """From a log; drawn negatives included."""
         negatives = Negatives(items, xyz, config.negatives, config.near, config.neighbours)
         samples = sampling.build(log, negatives, threshold(config, log), seed)
@@ -60,7 +72,7 @@ class Ranking:
                 raise Unusable(
                     f"the {SPLITS[split]} split needs positives and negatives, it has {len(labels)} samples of one kind"
                 )
-        return cls(config, items, xyz, log, samples)
+        return cls(config, items, xyz, log, samples, traits or Traits.none(items), seed)
 
     def members(self, cells: Sequence[Cell]) -> Mapping[str, Callable[[], nn.Module]]:
         """How to build each cell's model: without SIDs where it reads no tokeniser."""
@@ -74,7 +86,12 @@ class Ranking:
         """With what any of the cells' models needs."""
         needs = frozenset().union(*(RANKERS[cell.settings.model.kind].needs for cell in cells))
         train, valid = self.samples.of(TRAIN), self.samples.of(VALID)
-        return RankBatches(self.samples, self.xyz, self.config.history, needs, train, valid)
+        return RankBatches(self.samples, self.facts, self.xyz, self.config.history, needs, train, valid)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What every ranker is told of a sample."""
+        return Facts(self.samples, self.xyz, self.traits, self.config.history, self.seed)
 
     def label(self, cell: Cell) -> dict[str, str]:
         """What the cell's weights are of."""
@@ -89,9 +106,20 @@ class Ranking:
             for split in (VALID, TEST)
         }
 
-    def baselines(self) -> dict[str, dict[str, Figures]]:
-        """Figures of the trivial rankers on valid and test, by name."""
+    def baselines(self, tokens: Int64 | None = None) -> dict[str, dict[str, Figures]]:
+        """Figures of the trivial rankers and of boosted trees on valid and test, by name.
+
+        Args:
+            tokens: (items, L) SIDs: there are trees then that know how they match, too.
+        """
         found: dict[str, dict[str, Figures]] = {}
+        for name, sids in (("trees", None), ("trees with SIDs", tokens)):
+            if name == "trees" or sids is not None:
+                train = self.samples.of(TRAIN)
+                trees = Trees(self._told(train, sids), self.samples.label[train], self.seed)
+                for split in (VALID, TEST):
+                    score = trees.probabilities(self._told(self.samples.of(split), sids))
+                    found.setdefault(name, {})[SPLITS[split]] = self.figures(split, score, calibrated=True)
         for split in (VALID, TEST):
             rows = self.samples.of(split)
             scores = baselines.scores(self.samples, rows, self.items, self.xyz, self.config.history)
@@ -99,6 +127,15 @@ class Ranking:
                 figures = self.figures(split, score, calibrated=name == "popularity")
                 found.setdefault(name, {})[SPLITS[split]] = figures
         return found
+
+    def _told(self, rows: Int64, tokens: Int64 | None) -> Float64 | Float32:
+        """(b, F) facts of samples, and how SIDs match."""
+        parts = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
+        facts = np.concatenate([self.facts.of(part) for part in parts])
+        if tokens is None:
+            return facts
+        alike = [matches(self.samples, part, tokens, self.config.history) for part in parts]
+        return np.column_stack([facts, np.concatenate(alike)])
 
     @cached_property
     def cold(self) -> Bool:

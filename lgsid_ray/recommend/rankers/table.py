@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lgsid_ray.artifacts import Sids
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.recommend.rankers.experiment import Ranking
 from lgsid_ray.recommend.summary import JUDGED, ORIGIN, Figures, Runs, best_epochs, over_seeds, read_runs, spread
@@ -13,7 +14,9 @@ def table(ranking: Ranking, inputs: Inputs) -> dict[str, Any]:
     return {
         "log": ranking.describe(),
         "models": over_seeds(arms, spread),
-        "baselines": ranking.baselines(),
+        "baselines": ranking.baselines(
+            Sids(inputs["tokenise"]).tokens(ranking.items) if "tokenise" in inputs else None
+        ),
         "gain": over_seeds(_gains(arms), spread),
         "best_epoch": best_epochs(arms),
     }
