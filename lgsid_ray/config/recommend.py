@@ -19,8 +19,8 @@ class DinConfig(Section):
     kind: Literal["din"] = "din"
     dimension: int = Field(default=16, ge=1)
     """Of each embedding table: the item ID's and one per SID level."""
-    hidden: int = Field(default=32, ge=1)
-    """Width of the attention's and the head's last hidden layer."""
+    hidden: int = Field(default=16, ge=1)
+    """Width of the attention's hidden layer; the head's are four and two times as wide."""
     sids: Literal["levels", "ngrams"] = "levels"
     """What of a SID has an embedding: the token of each level, or each prefix (RQ-VAE-ngram of the paper)."""
 

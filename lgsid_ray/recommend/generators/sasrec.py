@@ -46,7 +46,7 @@ class Sasrec(nn.Module):
         self.levels, wide = 1, config.dimension
         self.item, self.recency = nn.Embedding(len(tokens), wide), nn.Embedding(history, wide)
         for table in (self.item, self.recency):
-            nn.init.normal_(table.weight, std=wide**-0.5)
+            nn.init.normal_(table.weight, std=0.02)  # small: rare items stay where few events leave them
         self.blocks = nn.ModuleList(EncoderBlock(wide, config.heads, config.dropout) for _ in range(config.layers))
         self.norm, self.dropout = nn.LayerNorm(wide), nn.Dropout(config.dropout)
 

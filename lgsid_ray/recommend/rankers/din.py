@@ -77,11 +77,11 @@ class Din(nn.Module):
         hidden = config.hidden
         self.items = items
         self.attention = TargetAttention(items.width, hidden)
-        self.first = nn.Linear(2 * items.width + len(FACTS), 2 * hidden)
-        self.first_activation = Dice(2 * hidden)
-        self.second = nn.Linear(2 * hidden, hidden)
-        self.second_activation = Dice(hidden)
-        self.last = nn.Linear(hidden, 1)
+        self.first = nn.Linear(2 * items.width + len(FACTS), 4 * hidden)
+        self.first_activation = Dice(4 * hidden)
+        self.second = nn.Linear(4 * hidden, 2 * hidden)
+        self.second_activation = Dice(2 * hidden)
+        self.last = nn.Linear(2 * hidden, 1)
 
     def forward(self, batch: RankBatch) -> Tensor:
         """(b,) logits."""
