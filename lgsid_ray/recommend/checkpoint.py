@@ -15,6 +15,7 @@ from lgsid_ray.errors import StorageError
 from lgsid_ray.execution.storage import StageDir
 
 WEIGHTS = "weights.safetensors"
+_ENTRY = "lgsid_ray"
 
 
 def label(model: Section, tokens: Int64 | None) -> dict[str, str]:
@@ -24,9 +25,9 @@ def label(model: Section, tokens: Int64 | None) -> dict[str, str]:
 
 
 def write_weights(folder: StageDir, weights: Mapping[str, Tensor], of: Mapping[str, str]) -> None:
-    """Write them, with `label`s as the file's metadata."""
+    """Write them, with their `label` as the file's metadata: one entry, since safetensors puts several in any order."""
     with folder.write(WEIGHTS) as file:
-        file.write(save(dict(weights), dict(of)))
+        file.write(save(dict(weights), {_ENTRY: json.dumps(dict(of), sort_keys=True)}))
 
 
 def read_weights(folder: StageDir, of: Mapping[str, str]) -> dict[str, Tensor]:
@@ -38,7 +39,8 @@ def read_weights(folder: StageDir, of: Mapping[str, str]) -> dict[str, Tensor]:
     raw, path = folder.read(WEIGHTS), folder.path(WEIGHTS)
     try:
         weights = load(raw)
-        held = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__", {})
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        held = json.loads(header.get("__metadata__", {}).get(_ENTRY, "{}"))
     except (SafetensorError, ValueError) as error:
         raise folder.corrupt(path, error) from None
     if held.get("model") != of["model"]:

@@ -151,9 +151,12 @@ def test_weights_come_back_as_they_were_and_torn_ones_are_refused(tmp_path: Path
     weights = {"one": torch.randn(3, 4), "two": torch.zeros(())}
     write_weights(folder, weights, of)
     torch.testing.assert_close(read_weights(folder, of), weights, rtol=0, atol=0)
+    raw = folder.read(WEIGHTS)
+    for _ in range(20):
+        write_weights(folder, weights, of)
+        assert folder.read(WEIGHTS) == raw
     with pytest.raises(StorageError, match="other SIDs"):
         read_weights(folder, label(MODELS["tiger"], None))
-    raw = folder.read(WEIGHTS)
     for torn in (raw[:-3], raw[:20], b""):
         with folder.write(WEIGHTS) as file:
             file.write(torn)
