@@ -17,6 +17,7 @@ from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN
 from lgsid_ray.recommend.rankers import samples as sampling
 from lgsid_ray.recommend.rankers.baselines import click_rate, scores
 from lgsid_ray.recommend.rankers.batches import RankBatch, RankBatches
+from lgsid_ray.recommend.rankers.facts import Facts, Traits
 from lgsid_ray.recommend.rankers.experiment import build
 from lgsid_ray.recommend.rankers.negatives import Negatives
 from lgsid_ray.recommend.rankers.registry import RANKERS
@@ -171,7 +172,8 @@ def test_baselines_score_popularity_repeats_and_nearness() -> None:
 
 def batches_of(log: logs.Log, *needs: str, xyz: np.ndarray | None = XYZ, length: int = 3) -> RankBatches:
     samples = sampling.build(log, NEGATIVES, 3.0 if log.kind == "ratings" else None, seed=0)
-    return RankBatches(samples, xyz, length, frozenset(needs), samples.of(TRAIN), samples.of(TEST))
+    facts = Facts(samples, xyz, Traits.none(ITEMS), length, 0)
+    return RankBatches(samples, facts, xyz, length, frozenset(needs), samples.of(TRAIN), samples.of(TEST))
 
 
 def test_a_batch_holds_the_fields_that_are_needed_and_no_other() -> None:
