@@ -17,8 +17,8 @@ from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN
 from lgsid_ray.recommend.rankers import samples as sampling
 from lgsid_ray.recommend.rankers.baselines import click_rate, scores
 from lgsid_ray.recommend.rankers.batches import RankBatch, RankBatches
-from lgsid_ray.recommend.rankers.facts import Facts, Traits
 from lgsid_ray.recommend.rankers.experiment import build
+from lgsid_ray.recommend.rankers.facts import Facts, Traits
 from lgsid_ray.recommend.rankers.negatives import Negatives
 from lgsid_ray.recommend.rankers.registry import RANKERS
 
