@@ -15,7 +15,7 @@ from lgsid_ray.config.recommend import OneRecConfig
 from lgsid_ray.recommend.generators.batches import GenerateBatch
 from lgsid_ray.recommend.generators.layers import DecoderBlock, feed_forward
 from lgsid_ray.recommend.generators.sequences import SESSION
-from lgsid_ray.recommend.generators.tiger import Tiger, Written
+from lgsid_ray.recommend.generators.tiger import Tiger
 from lgsid_ray.recommend.panel import Losses
 
 TOP = 2
@@ -84,9 +84,5 @@ class OneRec(Tiger):
         uneven = torch.stack([module.balance for module in self.modules() if isinstance(module, Experts)])
         return {"token": torch.stack(parts).mean(), "balance": self.even * uneven.mean()}
 
-    def _decoded(self, state: Written) -> Tensor:
-        x = self.dropout(self.token(state.rows) + self.place.weight[: state.rows.shape[-1]])
-        for block in self.decoder:
-            x = block(x, state.memory, state.mask)
-        normed: Tensor = self.decoder_norm(x)
-        return normed
+    def _places(self) -> Tensor:
+        return self.place.weight

@@ -96,11 +96,15 @@ class Tiger(nn.Module):
 
     def _decoded(self, state: Written) -> Tensor:
         """(b, k, l, d): what follows each of the state's rows."""
-        x = self.dropout(self.token(state.rows) + self.level.weight[: state.rows.shape[-1]])
+        x = self.dropout(self.token(state.rows) + self._places()[: state.rows.shape[-1]])
         for block in self.decoder:
             x = block(x, state.memory, state.mask)
         normed: Tensor = self.decoder_norm(x)
         return normed
+
+    def _places(self) -> Tensor:
+        """(at least l, d) what tells the rows that are written apart."""
+        return self.level.weight
 
     def _logits(self, hidden: Tensor, level: int) -> Tensor:
         span = slice(self.starts[level], self.starts[level + 1])
