@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from lgsid_ray.geo.distance import chord_to_km
+from lgsid_ray.recommend.folds import FOLDS
 from lgsid_ray.recommend.generators import candidates
-from lgsid_ray.recommend.generators.candidates import ABOUT, CONTEXT, FOLDS, SOURCES, Candidates, Links
+from lgsid_ray.recommend.generators.candidates import ABOUT, CONTEXT, SOURCES, Candidates, Links
 from lgsid_ray.recommend.generators.sequences import Sequences
 from lgsid_ray.recommend.log import TEST, TRAIN, VALID
 from tests.recommend.test_generation import XYZ, sequences

@@ -13,13 +13,11 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from lgsid_ray.arrays import AnyInt, Bool, Float64, Int32, Int64
-from lgsid_ray.draws import below, random_bits
 from lgsid_ray.geo.distance import chord_to_km
+from lgsid_ray.recommend.folds import FOLDS, folds, without_each
 from lgsid_ray.recommend.generators.sequences import Sequences
 from lgsid_ray.recommend.log import TRAIN
 
-FOLDS = 4
-"""Into which users are dealt."""
 SUCCESSORS = 32
 """The items that most often followed the last one."""
 COMPANIONS, LATEST, WINDOW = 12, 5, 5
@@ -101,11 +99,11 @@ class Candidates:
 
     def __init__(self, sequences: Sequences, items: int, xyz: Float64 | None, length: int, seed: int) -> None:
         self._sequences, self._xyz, self._length = sequences, xyz, length
-        self._fold = below(random_bits(seed, "generate/folds", sequences.user), FOLDS)
+        self._fold = folds(seed, "generate/folds", sequences.user)
         train = np.flatnonzero(sequences.split == TRAIN)
         item, fold = sequences.item, self._fold
         visits = np.bincount(fold[train] * items + item[train], minlength=items * FOLDS).reshape(FOLDS, items)
-        self._popular = _without_each(visits)
+        self._popular = without_each(visits)
         self._favourites = np.argsort(-self._popular, axis=1, kind="stable")[:, :POPULAR]
         follows = ((item[earlier], item[later], fold[later]) for earlier, later in sequences.apart(1))
         self._successors = Links.of(follows, items, SUCCESSORS)
@@ -233,9 +231,3 @@ def _most(counts: sparse.csr_matrix, width: int) -> tuple[Int32, Int32, Int32]:
     target, times = np.full((counts.shape[0], width), -1, np.int32), np.zeros((counts.shape[0], width), np.int32)
     target[row, place], times[row, place] = counts.indices[order], counts.data[order]
     return target, times, np.asarray(counts.sum(axis=1), dtype=np.int32).ravel()
-
-
-def _without_each(counts: Int64) -> Int32:
-    """(FOLDS, n) counts by fold → (FOLDS + 1, n) without each of them, and of all."""
-    whole = counts.sum(axis=0)
-    return np.concatenate([whole - counts, whole[None]]).astype(np.int32)

@@ -13,13 +13,11 @@ import pyarrow.compute as pc
 from lgsid_ray.arrays import Bool, Float32, Float64, Int32, Int64
 from lgsid_ray.artifacts import Items
 from lgsid_ray.artifacts.keys import prefix_numbers
-from lgsid_ray.draws import below, random_bits
 from lgsid_ray.geo.distance import chord_to_km
+from lgsid_ray.recommend.folds import FOLDS, folds, without_each
 from lgsid_ray.recommend.log import TRAIN
 from lgsid_ray.recommend.rankers.samples import Samples
 
-FOLDS = 4
-"""Into which users are dealt."""
 KINDS = ("category_1", "category_2", "brand")
 FACTS = (
     "visits",  # log times that the history holds the target
@@ -81,12 +79,12 @@ class Facts:
 
     def __init__(self, samples: Samples, xyz: Float64 | None, traits: Traits, length: int, seed: int) -> None:
         self._samples, self._xyz, self._traits, self._length = samples, xyz, traits, length
-        self._fold = below(random_bits(seed, "rank/folds", samples.user), FOLDS).astype(np.int8)
+        self._fold = folds(seed, "rank/folds", samples.user).astype(np.int8)
         train = samples.of(TRAIN)
         place = self._fold[train] * np.int64(len(traits.price)) + samples.item[train]
         shape = (FOLDS, len(traits.price))
         self._clicks, self._passes = (
-            _without_each(np.bincount(place, weights, FOLDS * shape[1]).reshape(shape).astype(np.float64))
+            without_each(np.bincount(place, weights, FOLDS * shape[1]).reshape(shape).astype(np.int64))
             for weights in (samples.label[train], 1 - samples.label[train])
         )
         measured = self._raw(train[:: max(1, len(train) // _MEASURED)])
@@ -169,9 +167,3 @@ def matches(samples: Samples, rows: Int64, tokens: Int64, length: int) -> Float6
 
 def _codes(column: pa.ChunkedArray) -> pa.Array:
     return column.dictionary_encode().combine_chunks().indices
-
-
-def _without_each(counts: Float64) -> Float32:
-    """(FOLDS, n) counts by fold → (FOLDS + 1, n) without each of them, and of all."""
-    whole = counts.sum(axis=0)
-    return np.concatenate([whole - counts, whole[None]]).astype(np.float32)
