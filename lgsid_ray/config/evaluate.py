@@ -29,4 +29,4 @@ class ReportConfig(Section):
     """The HTML page."""
 
     points: int = Field(default=3000, ge=10)
-    """Items drawn on the map; the t-SNE plots take at most 1 500 of them."""
+    """Items drawn on the map; the t-SNE plots take at most 1 000 of them."""

@@ -38,10 +38,11 @@ def score_blocks(queries: Float32, corpus: Float32, own: Int64) -> Iterator[tupl
 
 def top_k(scores: Tensor, k: int) -> tuple[Int64, Float32]:
     """Columns and values of the k largest scores of each row, best first; equal scores: the lower column first."""
-    values, index = torch.topk(scores, k)
+    best, where = torch.topk(scores, min(k + 1, scores.shape[1]))
+    values, index = best[:, :k], where[:, :k]
     last = values[:, -1:]
-    # topk breaks a tie for the last places as it likes; only rows that have one need a second look.
-    tied = ((scores == last).sum(1) > (values == last).sum(1)).nonzero().flatten()
+    # topk breaks a tie for the last places as it likes; rows in which the next value is as large need a second look.
+    tied = (best[:, k:] == last).any(1).nonzero().flatten()
     if len(tied):
         equal, above = scores[tied] == last[tied], values[tied] > last[tied]
         first = equal & (equal.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True))
@@ -49,9 +50,9 @@ def top_k(scores: Tensor, k: int) -> tuple[Int64, Float32]:
         chosen = index[tied]
         chosen[~above] = first.nonzero()[:, 1]
         index[tied] = chosen
-    columns, best = index.numpy(), values.numpy()
-    order = np.lexsort((columns, -best), axis=1)
-    return np.take_along_axis(columns, order, axis=1), np.take_along_axis(best, order, axis=1)
+    columns, sizes = index.numpy(), values.numpy()
+    order = np.lexsort((columns, -sizes), axis=1)
+    return np.take_along_axis(columns, order, axis=1), np.take_along_axis(sizes, order, axis=1)
 
 
 def search(vectors: Float32, queries: Int64, k: int) -> Int64:

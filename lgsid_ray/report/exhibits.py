@@ -16,7 +16,7 @@ from lgsid_ray.report.judgement import sid_tables
 from lgsid_ray.report.markup import Markup, caption, escape, figure, join, section, tag
 from lgsid_ray.report.numbers import GROUPS
 
-PLANE_POINTS = 1500
+PLANE_POINTS = 1000
 """t-SNE takes seconds for so many, and minutes for many more."""
 BRANCHES, EXAMPLES = (5, 3), 4
 """First tokens shown, second tokens under each, names under each of those."""
@@ -143,7 +143,7 @@ def project(vectors: Float32, seed: int) -> Float64:
     # Without a little noise equal vectors would start at one point, and scikit-learn's tree cannot bear that for all.
     start = start + 1e-2 * np.random.default_rng(seed).normal(size=start.shape)
     perplexity = min(30.0, (len(vectors) - 1) / 3)
-    model = TSNE(2, perplexity=perplexity, init=(1e-4 * start).astype(np.float32), random_state=seed)
+    model = TSNE(2, perplexity=perplexity, max_iter=500, init=(1e-4 * start).astype(np.float32), random_state=seed)
     # Tenths are below a pixel, and halve the page's bytes.
     return np.round(model.fit_transform(vectors).astype(np.float64), 1)
 
