@@ -13,16 +13,60 @@ def _by_name(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-class DinConfig(Section):
-    """DIN: target attention over the history."""
+class RankerConfig(Section):
+    """What all rankers have."""
 
-    kind: Literal["din"] = "din"
     dimension: int = Field(default=16, ge=1)
     """Of each embedding table: the item ID's and one per SID level."""
     hidden: int = Field(default=16, ge=1)
-    """Width of the attention's hidden layer; the head's are four and two times as wide."""
+    """Width of the attention's hidden layer, or of each of its heads; the model's head has four and two times that."""
     sids: Literal["levels", "ngrams"] = "levels"
     """What of a SID has an embedding: the token of each level, or each prefix (RQ-VAE-ngram of the paper)."""
+
+
+class DinConfig(RankerConfig):
+    """DIN: target attention over the history."""
+
+    kind: Literal["din"] = "din"
+
+
+class DienConfig(RankerConfig):
+    """DIEN: a recurrent network whose interests change with the history, and attend to the target."""
+
+    kind: Literal["dien"] = "dien"
+    auxiliary: float = Field(default=1.0, ge=0)
+    """Weight of the loss that has an interest tell the next click from another."""
+
+
+class SearchConfig(RankerConfig):
+    """What rankers have that search in the latest `rank.long` events."""
+
+    heads: int = Field(default=2, ge=1)
+    """Of the attention to what is found, each `hidden` wide."""
+    found: int = Field(default=50, ge=1)
+    """Events that the search hands on."""
+
+
+class SimConfig(SearchConfig):
+    """SIM: a search that learns by a loss of its own, then attention."""
+
+    kind: Literal["sim"] = "sim"
+    search: Literal["soft", "hard"] = "soft"
+    """`soft`: by learned products; `hard`: the latest with the target's first token, or without SIDs of the target."""
+
+
+class TwinConfig(SearchConfig):
+    """TWIN: one attention, with what times and ways tell it, searches and attends."""
+
+    kind: Literal["twin"] = "twin"
+
+
+class EtaConfig(SearchConfig):
+    """ETA: a search by the distance of hashes, then attention."""
+
+    kind: Literal["eta"] = "eta"
+    bits: int = Field(default=48, ge=1, le=62)
+    """Random planes of the hash."""
 
 
 class PointerConfig(Section):
@@ -76,8 +120,12 @@ class SasrecConfig(TransformerConfig):
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
 
-# Every kind there is; the next one joins as `DinConfig | NextConfig`.
-Ranker = Annotated[DinConfig, Field(discriminator="kind"), BeforeValidator(_by_name)]
+# Every kind there is; the next one joins here.
+Ranker = Annotated[
+    DinConfig | DienConfig | SimConfig | TwinConfig | EtaConfig,
+    Field(discriminator="kind"),
+    BeforeValidator(_by_name),
+]
 Generator = Annotated[
     PointerConfig | TigerConfig | OneRecConfig | SasrecConfig, Field(discriminator="kind"), BeforeValidator(_by_name)
 ]
@@ -111,6 +159,8 @@ class RankConfig(Section):
     """Initialisations of each model; figures are their mean and standard deviation."""
     history: int = Field(default=20, ge=1)
     """Latest events of the user that a model sees."""
+    long: int = Field(default=200, ge=1, le=10_000)
+    """Latest events that SIM, TWIN and ETA search in."""
     negatives: int = Field(default=4, ge=1)
     """Per positive: impressions thinned to it, or drawn where the log has none."""
     near: float = Field(default=0.5, ge=0, le=1)

@@ -65,13 +65,13 @@ def calibrate(panel: Panel, batches: Batches) -> None:
 
 @torch.no_grad()
 def valid_losses(panel: Panel, batches: Batches) -> dict[str, float]:
-    """Mean loss of each member over all validation rows, in evaluation mode."""
+    """Each member's mean over all validation rows of the loss that it is judged by, in evaluation mode."""
     panel.eval()
     total = dict.fromkeys(panel.members, 0.0)
     for begin in range(0, len(batches.valid), CHUNK):
         rows = batches.valid[begin : begin + CHUNK]
         for name, losses in panel(batches.batch(rows)).items():
-            total[name] += sum(loss.item() for loss in losses.values()) * len(rows)
+            total[name] += next(iter(losses.values())).item() * len(rows)
     return {name: loss / len(batches.valid) for name, loss in total.items()}
 
 

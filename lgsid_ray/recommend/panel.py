@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 Losses = dict[str, Tensor]
-"""The scalars whose sum a model minimises, by name."""
+"""The scalars whose sum a model minimises, by name; by the first it is judged, the others help it to learn."""
 
 
 class Panel(nn.Module):

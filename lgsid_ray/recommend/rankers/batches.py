@@ -1,12 +1,14 @@
 """What a ranker sees of its samples: tensors by name, of which only those are made that some model needs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.draws import below, random_bits
 from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend.batches import made
 from lgsid_ray.recommend.rankers.facts import Facts
@@ -23,10 +25,14 @@ class RankBatch(NamedTuple):
     """(b,) int64 item_index."""
     history: Tensor = None  # type: ignore[assignment]
     """(b, t) int64 item_index, latest first, -1 behind its end."""
+    passed: Tensor = None  # type: ignore[assignment]
+    """(b, t) int64 item_index beside each event of the history: of a training click drawn from all, whoever's it is."""
+    long: Tensor = None  # type: ignore[assignment]
+    """(b, l) int64 item_index of a longer history, as `history`, for models that search it."""
     gap: Tensor = None  # type: ignore[assignment]
-    """(b, t) float32 seconds from each event of the history to the sample; 0 on padding and without times."""
+    """(b, l) float32 seconds from each event of `long` to the sample; 0 on padding and without times."""
     km: Tensor = None  # type: ignore[assignment]
-    """(b, t) float32 great-circle distance of the target to each item of the history; 0 on padding and without
+    """(b, l) float32 great-circle distance of the target to each item of `long`; 0 on padding and without
     coordinates."""
     facts: Tensor = None  # type: ignore[assignment]
     """(b, len(FACTS)) float32, see `facts.FACTS`."""
@@ -44,6 +50,9 @@ class RankBatches:
     """(n, 3) unit-sphere points of the items."""
     length: int
     """Of a history, in items."""
+    long_length: int
+    """Of the one that is searched."""
+    seed: int
     needs: frozenset[str]
     """Names of the fields that are made."""
     train: Int64
@@ -60,11 +69,19 @@ class RankBatches:
     def history(self, rows: Int64) -> Int64:
         return self.samples.histories(rows, self.length)
 
+    def passed(self, rows: Int64) -> Int64:
+        clicks = self._clicks
+        bits = random_bits(self.seed, "rank/passed", rows[:, None], np.arange(self.length))
+        return clicks[below(bits, len(clicks))]
+
+    def long(self, rows: Int64) -> Int64:
+        return self.samples.histories(rows, self.long_length)
+
     def gap(self, rows: Int64) -> Float32:
-        return self.samples.gaps(rows, self.length)
+        return self.samples.gaps(rows, self.long_length)
 
     def km(self, rows: Int64) -> Float32:
-        history = self.history(rows)
+        history = self.long(rows)
         if self.xyz is None:
             return np.zeros(history.shape, dtype=np.float32)
         chord = np.linalg.norm(self.xyz[history] - self.xyz[self.target(rows)][:, None], axis=-1)
@@ -75,3 +92,12 @@ class RankBatches:
 
     def label(self, rows: Int64) -> Float32:
         return self.samples.label[rows]
+
+    @property
+    def events(self) -> int:
+        """Events of a sample's widest field: what memory is counted by."""
+        return self.long_length if "long" in self.needs else self.length
+
+    @cached_property
+    def _clicks(self) -> Int64:
+        return self.samples.item[self.train[self.samples.label[self.train] > 0]]

@@ -86,7 +86,8 @@ class Ranking:
         """With what any of the cells' models needs."""
         needs = frozenset().union(*(RANKERS[cell.settings.model.kind].needs for cell in cells))
         train, valid = self.samples.of(TRAIN), self.samples.of(VALID)
-        return RankBatches(self.samples, self.facts, self.xyz, self.config.history, needs, train, valid)
+        lengths = self.config.history, self.config.long
+        return RankBatches(self.samples, self.facts, self.xyz, *lengths, self.seed, needs, train, valid)
 
     @cached_property
     def facts(self) -> Facts:

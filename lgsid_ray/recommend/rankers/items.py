@@ -31,6 +31,9 @@ class ItemEmbedding(nn.Module):
             nn.init.normal_(module.weight, std=INITIAL_STD)
         self.width = dimension * (1 + table.shape[1])
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
     def forward(self, item: Tensor) -> Tensor:
         """(…) item_index → (…, width)."""
         token = self.tokens[item]

@@ -7,8 +7,12 @@ from torch import Tensor
 
 from lgsid_ray.recommend.panel import Losses
 from lgsid_ray.recommend.rankers.batches import RankBatch
+from lgsid_ray.recommend.rankers.dien import Dien
 from lgsid_ray.recommend.rankers.din import Din
+from lgsid_ray.recommend.rankers.eta import Eta
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
+from lgsid_ray.recommend.rankers.sim import Sim
+from lgsid_ray.recommend.rankers.twin import Twin
 
 
 class Ranker(Protocol):
@@ -24,8 +28,8 @@ class Ranker(Protocol):
         """(b,) logits."""
 
     def losses(self, batch: RankBatch) -> Losses:
-        """What it minimises, auxiliary parts by name."""
+        """What it minimises: what it is judged by first, then auxiliary parts, by name."""
 
 
-RANKERS: Mapping[str, type[Ranker]] = {"din": Din}
+RANKERS: Mapping[str, type[Ranker]] = {"din": Din, "dien": Dien, "sim": Sim, "twin": Twin, "eta": Eta}
 """`kind` of a `rank.models` entry → its class, a `Ranker`."""

@@ -12,7 +12,9 @@ from lgsid_ray.recommend.rankers.samples import Samples
 from lgsid_ray.recommend.summary import Figures
 
 CHUNK = 8192
-"""Samples scored at once."""
+"""Samples scored at once, fewer where histories are long."""
+_EVENTS = 1 << 18
+"""Events of them at most."""
 
 
 @torch.no_grad()
@@ -20,9 +22,9 @@ def probabilities(model: nn.Module, batches: RankBatches, rows: Int64) -> Float6
     """(b,) click probabilities of a `Ranker` in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
-    parts = [np.empty(0)]
-    for begin in range(0, len(rows), CHUNK):
-        batch = moved(batches.batch(rows[begin : begin + CHUNK]), device)
+    parts, step = [np.empty(0)], min(CHUNK, max(1, _EVENTS // batches.events))
+    for begin in range(0, len(rows), step):
+        batch = moved(batches.batch(rows[begin : begin + step]), device)
         parts.append(torch.sigmoid(model(batch).double()).cpu().numpy())
     return np.concatenate(parts)
 
