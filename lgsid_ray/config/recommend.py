@@ -20,8 +20,9 @@ class RankerConfig(Section):
     """Of each embedding table: the item ID's and one per SID level."""
     hidden: int = Field(default=16, ge=1)
     """Width of the attention's hidden layer, or of each of its heads; the model's head has four and two times that."""
-    sids: Literal["levels", "ngrams"] = "levels"
-    """What of a SID has an embedding: the token of each level, or each prefix (RQ-VAE-ngram of the paper)."""
+    sids: Literal["levels", "ngrams", "shuffled"] = "levels"
+    """What of a SID has an embedding: the token of each level, or each prefix (RQ-VAE-ngram of the paper); `shuffled`
+    gives every item another's, which tells what SIDs are worth that mean nothing."""
 
 
 class DinConfig(RankerConfig):

@@ -10,7 +10,15 @@ from torch import nn
 
 from lgsid_ray.artifacts import Sids, Trie
 from lgsid_ray.artifacts.sids import unique_tokens
-from lgsid_ray.config.recommend import SIDLESS, DinConfig, GenerateCell, GenerateConfig, Generator, RankCell, RankConfig
+from lgsid_ray.config.recommend import (
+    SIDLESS,
+    GenerateCell,
+    GenerateConfig,
+    Generator,
+    RankCell,
+    RankConfig,
+    RankerConfig,
+)
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.batches import Batches, order
@@ -80,10 +88,11 @@ def tokenise(tmp_path_factory: pytest.TempPathFactory) -> StageDir:
 def rank_cells(tokenise: StageDir) -> Cells:
     """Cells of a model, without and with SIDs, for some seeds; they write nothing."""
 
-    def cells(model: DinConfig, seeds: int = 1) -> list[Cell]:
+    def cells(model: RankerConfig, seeds: int = 1) -> list[Cell]:
         arms: list[tuple[str, dict[str, StageDir]]] = [("origin", {}), ("hgit", {"tokenise": tokenise})]
+        kind = model.kind  # type: ignore[attr-defined]
         return [
-            Cell(f"rank/{model.kind}/{arm}/{k}", RankCell(model=model, seed=k), inputs, StageDir("nowhere"))
+            Cell(f"rank/{kind}/{arm}/{k}", RankCell(model=model, seed=k), inputs, StageDir("nowhere"))
             for arm, inputs in arms
             for k in range(seeds)
         ]

@@ -12,6 +12,7 @@ from lgsid_ray.arrays import Bool, Float32, Float64, Int64
 from lgsid_ray.artifacts import Items, Sids
 from lgsid_ray.artifacts.keys import prefix_numbers
 from lgsid_ray.config.recommend import RankConfig, Ranker
+from lgsid_ray.draws import random_bits
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend import log as logs
@@ -175,5 +176,7 @@ def build(model: Ranker, items: int, tokens: Int64 | None) -> nn.Module:
     """A ranker of its kind on `items` items, whose SIDs (items, L) it sees if they are given."""
     if tokens is not None and model.sids == "ngrams":
         tokens = prefix_numbers(tokens)
+    if tokens is not None and model.sids == "shuffled":
+        tokens = tokens[np.argsort(random_bits(0, "rank/shuffled", np.arange(items)))]
     ranker: Any = RANKERS[model.kind](ItemEmbedding(items, model.dimension, tokens), model)
     return ranker
