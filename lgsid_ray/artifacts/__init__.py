@@ -9,6 +9,7 @@ from lgsid_ray.artifacts.locations import ItemLocations, Locations, LocationText
 from lgsid_ray.artifacts.negatives import Negatives
 from lgsid_ray.artifacts.quarantine import Quarantine
 from lgsid_ray.artifacts.recommendations import Recommendations
+from lgsid_ray.artifacts.scores import Scores
 from lgsid_ray.artifacts.sids import Inverse, Sids
 from lgsid_ray.artifacts.table import Table, apart
 from lgsid_ray.artifacts.trie import Trie
@@ -29,6 +30,7 @@ TABLES: tuple[type[Table], ...] = (
     Inverse,
     Frontier,
     Recommendations,
+    Scores,
 )
 """Every table, in the order in which a run writes them."""
 
@@ -46,6 +48,7 @@ __all__ = [
     "Negatives",
     "Quarantine",
     "Recommendations",
+    "Scores",
     "Sids",
     "Table",
     "Trie",

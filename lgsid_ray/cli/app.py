@@ -2,7 +2,7 @@
 
 import typer
 
-from lgsid_ray.cli import cluster, look, runs, studies
+from lgsid_ray.cli import cluster, look, runs, serve, studies
 
 app = typer.Typer(
     name="lgsid",
@@ -17,7 +17,7 @@ app = typer.Typer(
     "changed is computed. Exit codes: 0 done, 2 configuration, 3 input, 4 a result too poor to build on, "
     "5 storage, 1 anything else.",
 )
-for room in (runs, studies, cluster, look):
+for room in (runs, studies, serve, cluster, look):
     room.register(app)
 
 

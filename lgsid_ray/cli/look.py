@@ -1,4 +1,4 @@
-"""Commands before a run, and those that only look: `init`, `check`, `status`, `explain`, `recommend`, …"""
+"""Commands before a run, and those that only look: `init`, `check`, `status`, `explain`, …"""
 
 import json
 from typing import Annotated
@@ -7,10 +7,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lgsid_ray.cli.options import Address, Config, Debug, Out, Set, configure, console, latest, reported, tell
+from lgsid_ray.cli.options import Config, Debug, Out, Set, configure, console, latest, reported, tell
 from lgsid_ray.config import to_yaml
 from lgsid_ray.config.catalogue import ITEM_OPTIONAL, ITEM_POINT, ITEM_REQUIRED, LOG_OPTIONAL, LOG_REQUIRED, TableSource
-from lgsid_ray.errors import ConfigError, InputError
+from lgsid_ray.errors import InputError
 
 INPUT = {
     "item_id": "text or a whole number",
@@ -38,7 +38,6 @@ def register(app: typer.Typer) -> None:
     app.command("check")(check_command)
     app.command("status")(status_command)
     app.command("explain")(explain_command)
-    app.command("recommend")(recommend_command)
     app.command("schema")(schema_command)
     app.add_typer(config_app, name="config")
 
@@ -134,56 +133,6 @@ def explain_command(
     from lgsid_ray.cli.explain import explain_items
 
     explain_items(items, out, tokenizer)
-
-
-@reported
-def recommend_command(
-    user: Annotated[
-        list[str] | None, typer.Option("--user", "-u", help="user_id, as in your log; may be repeated.")
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option(help="Folder for the lists of many users, as Parquet; a path or a URI.")
-    ] = None,
-    users: Annotated[
-        str | None, typer.Option(help="Parquet file with a column user_id; default: every user of the log.")
-    ] = None,
-    out: Out = "runs/run",
-    count: Annotated[int, typer.Option(min=1, max=500, help="Items of a list.")] = 10,
-    new: Annotated[bool, typer.Option("--new", help="Only what the user has never visited.")] = False,
-    within: Annotated[
-        float | None, typer.Option(min=0, help="Only items within so many km of the user's last place, or of --near.")
-    ] = None,
-    near: Annotated[str | None, typer.Option(help="LATITUDE,LONGITUDE in degrees, for --within.")] = None,
-    city: Annotated[str | None, typer.Option(help="Only items of this city, as the catalogue names it.")] = None,
-    model: Annotated[str | None, typer.Option(help="Kind of generator; default: that of the latest run.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Whose SIDs; default: those of the latest run.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Which initialisation (generate.seeds).")] = 0,
-    actors: Annotated[int, typer.Option(min=1, help="With --to: processes that make lists, a CPU each.")] = 2,
-    ray_address: Address = None,
-    debug: Debug = False,
-) -> None:
-    """What users want next, by a trained generator and all that the log knows of them.
-
-    With --user on the terminal: chance that the item comes next, kilometres from the last place, earlier visits, SID.
-
-    With --to as Parquet, of many users: the same call continues after a kill; users that the log lacks are kept apart.
-
-    A limit is put into the search itself, so lists are full where there are enough items within it.
-
-    Example: lgsid recommend --user u000012 --within 3 --out runs/demo; lgsid recommend --to lists --new --out runs/demo
-    """
-    if bool(user) == (to is not None) or (users and to is None):
-        raise ConfigError("give either --user, for the terminal, or --to, for a folder; --users goes with --to")
-    from lgsid_ray.cli.recommend import limit_of, recommend_all, recommend_users, request_of
-
-    request = request_of(out, model, tokenizer, seed, count, new, limit_of(within, near, city))
-    if to is None:
-        recommend_users(request, list(dict.fromkeys(user or [])))
-    else:
-        ray = latest(out).config.ray
-        recommend_all(
-            request, users, to, actors, ray if ray_address is None else ray.model_copy(update={"address": ray_address})
-        )
 
 
 @config_app.command("show")

@@ -17,15 +17,15 @@ from lgsid_ray.arrays import Int64
 from lgsid_ray.artifacts import Items, Quarantine, Recommendations
 from lgsid_ray.catalog.scan import quarantine
 from lgsid_ray.cli.options import console, latest, tell
+from lgsid_ray.cli.trained import cell_of, trained
 from lgsid_ray.config.recommend import GenerateCell, GenerateConfig
-from lgsid_ray.errors import ConfigError, InputError, StorageError
-from lgsid_ray.execution.run import Manifest, Run, results
+from lgsid_ray.errors import ConfigError, InputError
 from lgsid_ray.execution.session import ray_session
-from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir, resolve
 from lgsid_ray.recommend import log as logs
 from lgsid_ray.recommend.generators.lists import Request, write_lists
 from lgsid_ray.recommend.generators.recommender import Limit, Recommender
+from lgsid_ray.recommend.summary import ORIGIN
 
 LATEST = 5
 """Visits that are printed above a list."""
@@ -81,13 +81,10 @@ def request_of(
         ConfigError: it has none of that name. StorageError: it has none at all.
     """
     run = latest(out)
-    found = _trained(run, model, tokenizer, seed)
-    inputs = {"catalogue": run.home.child(f"catalogue/{found.inputs['catalogue']}")}
-    if "tokenise" in found.inputs:
-        arm = found.stage.split("/")[2]
-        inputs["tokenise"] = run.home.child(f"tokenise/{arm}/{found.inputs['tokenise']}")
-    settings = GenerateCell.model_validate(found.cell)
-    cell = Cell(found.stage, settings, inputs, run.home.child(f"{found.stage}/{found.fingerprint}"))
+    models = [model] if model else [one.kind for one in run.config.generate.models]
+    arms = [tokenizer] if tokenizer else [run.config.tokenizer.label, ORIGIN]
+    found = trained(run, "generate", models, arms, seed)
+    cell = cell_of(run, found, GenerateCell.model_validate(found.cell))
     return Request(cell, GenerateConfig.model_validate(found.config["generate"]), found.seed or 0, count, new, limit)
 
 
@@ -117,32 +114,6 @@ def numbers(ids: pa.Array, wanted: pa.Array) -> tuple[Int64, Int64]:
     known = found.drop_null().to_numpy().astype(np.int64)
     _, first = np.unique(known, return_index=True)
     return known[np.sort(first)], unknown
-
-
-def _trained(run: Run, model: str | None, tokenizer: str | None, seed: int) -> Manifest:
-    """The latest result among the cells of the names that are given; else of those that the latest run trained."""
-    home, everything = run.home, list[Manifest]()
-    for kind in sorted(home.members("generate")):
-        for arm in sorted(home.child("generate").members(kind)):
-            for number in sorted(home.child(f"generate/{kind}").members(arm)):
-                everything += results(home, f"generate/{kind}/{arm}/{number}")
-    everything = [one for one in everything if one.cell is not None]
-    if not everything:
-        raise StorageError(f"{home.root} has no trained generator; run lgsid generate with --out {run.uri}")
-    kinds = [model] if model else [one.kind for one in run.config.generate.models]
-    arms = [tokenizer] if tokenizer else [run.config.tokenizer.label, "origin"]
-    fitting = [
-        one
-        for one in everything
-        if one.stage.split("/")[1] in kinds and one.stage.split("/")[2] in arms and one.stage.endswith(f"/{seed}")
-    ]
-    if not fitting:
-        names = ", ".join(sorted({one.stage for one in everything}))
-        raise ConfigError(
-            f"{home.root} has no trained {' or '.join(kinds)} on {' or '.join(arms)} with seed {seed}; name one of its "
-            f"own with --model, --tokenizer and --seed, as in generate/MODEL/TOKENIZER/SEED: {names}"
-        )
-    return max(fitting, key=lambda one: one.finished)
 
 
 def _read_users(file: str) -> pa.Array:

@@ -4,6 +4,7 @@ Every ranker sees them, with SIDs or without, so that SIDs are credited only wit
 are counted without the users of the sample's own fold where the sample is a training one: its label is among them.
 """
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,12 @@ class Facts:
         measured = self._raw(train[:: max(1, len(train) // _MEASURED)])
         self._mean, deviation = measured.mean(axis=0), measured.std(axis=0)
         self._scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)
+
+    def over(self, samples: Samples) -> "Facts":
+        """The facts of other samples, none of them a training one, by what these have counted and measured."""
+        found = copy(self)
+        found._samples, found._fold = samples, np.full(len(samples), FOLDS, dtype=np.int8)
+        return found
 
     def of(self, rows: Int64) -> Float32:
         """(b, len(FACTS)) of the samples `rows`, within five deviations."""

@@ -66,6 +66,28 @@ class Samples:
         return np.flatnonzero(self.split == split)
 
 
+def asked(log: Log, threshold: float | None, user: Int32, item: Int64, time: Int64 | None) -> Samples:
+    """Samples to be scored, label 0: whether each user, by number, or -1 of whom nothing is known, takes an item.
+
+    A history is made of all the user's positives before `time`, test events as well; without times of all ratings.
+
+    Args:
+        time: (n,) Unix seconds; None: the time of the log's latest event, which is seen as well.
+    """
+    kept = _positive(log, threshold) if log.timed else np.ones(len(log), dtype=bool)
+    known, item_of, moment = log.user[kept], log.item[kept], log.time[kept]
+    start = np.searchsorted(known, user, side="left")
+    now = int(log.time.max(initial=0))
+    when = np.full(len(user), now) if time is None else time
+    if log.timed:
+        end = _before(known, moment, user, when + (time is None))
+    else:
+        end = np.searchsorted(known, user, side="right")
+    zeros = np.zeros(len(user), dtype=np.float32)
+    split = np.full(len(user), TEST, dtype=np.int8)
+    return Samples(user, item, zeros, split, when, start, end, item_of, moment, log.timed)
+
+
 def build(log: Log, negatives: Negatives, threshold: float | None, seed: int) -> Samples:
     """Samples of a log of any kind.
 
@@ -74,7 +96,7 @@ def build(log: Log, negatives: Negatives, threshold: float | None, seed: int) ->
     A history is made of the user's positives strictly before the event that are not test events; without times, of
     all the user's training ratings whatever their label, since positives alone would betray the target's label.
     """
-    positive = log.label >= threshold if threshold is not None else log.label > 0
+    positive = _positive(log, threshold)
     split = log.rank_split
     kept = (positive if log.timed else split == TRAIN) & (split != TEST)
     keep = np.flatnonzero(kept)
@@ -82,7 +104,7 @@ def build(log: Log, negatives: Negatives, threshold: float | None, seed: int) ->
         keep = keep[np.lexsort((random_bits(seed, "rank/set", keep), log.user[keep]))]
     user, time = log.user[keep], log.time[keep]
     start = np.searchsorted(user, log.user, side="left")
-    end = _before(user, time, log) if log.timed else np.searchsorted(user, log.user, side="right")
+    end = _before(user, time, log.user, log.time) if log.timed else np.searchsorted(user, log.user, side="right")
     timeline = log.item[keep]
     rows = np.arange(len(log))
     item, label = log.item, positive.astype(np.float32)
@@ -111,12 +133,20 @@ def rating_threshold(log: Log) -> float | None:
     return float(above.min()) if median <= seen.min() and len(above) else median
 
 
-def _before(user: Int32, time: Int64, log: Log) -> Int64:
-    """For every event of the log: behind the user's last timeline event with a strictly smaller time."""
-    floor = log.time.min(initial=0)
-    span = int(log.time.max(initial=0) - floor) + 1
+def _positive(log: Log, threshold: float | None) -> Bool:
+    return log.label >= threshold if threshold is not None else log.label > 0
+
+
+def _before(user: Int32, time: Int64, whose: Int32, when: Int64) -> Int64:
+    """For every (whose, when): behind that user's last timeline event with a strictly smaller time.
+
+    Args:
+        user, time: (c,) of the timeline, in its order.
+    """
+    floor = min(time.min(initial=0), when.min(initial=0))
+    span = int(max(time.max(initial=0), when.max(initial=0)) - floor) + 1
     key = user.astype(np.int64) * span + (time - floor)
-    return np.searchsorted(key, log.user.astype(np.int64) * span + (log.time - floor), side="left")
+    return np.searchsorted(key, whose.astype(np.int64) * span + (when - floor), side="left")
 
 
 def _thin(positive: Bool, ratio: int, seed: int) -> Int64:
