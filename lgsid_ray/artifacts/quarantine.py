@@ -22,3 +22,12 @@ class Quarantine(Table):
         ]
     )
     key: ClassVar = "row"
+
+    @classmethod
+    def of(cls, table: str, file: str, rejects: list[tuple[int, str, str, str]]) -> pa.Table:
+        """Rows of (row number, column, reason, raw) of one file."""
+        rows = [
+            {"table": table, "file": file, "row": row, "column": column, "reason": reason, "raw": raw}
+            for row, column, reason, raw in rejects
+        ]
+        return pa.Table.from_pylist(rows, schema=cls.schema)

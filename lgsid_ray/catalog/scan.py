@@ -133,15 +133,6 @@ def bucketed(table: pa.Table, key: str, buckets: int) -> Iterator[tuple[int, pa.
         yield int(number), table.take(pa.array(np.flatnonzero(bucket == number)))
 
 
-def quarantine(table: str, file: str, rejects: list[tuple[int, str, str, str]]) -> pa.Table:
-    """Quarantine rows of (row number, column, reason, raw)."""
-    rows = [
-        {"table": table, "file": file, "row": row, "column": column, "reason": reason, "raw": raw}
-        for row, column, reason, raw in rejects
-    ]
-    return pa.Table.from_pylist(rows, schema=Quarantine.schema)
-
-
 def _scanned(chunk: Chunk, checked: Checked, unit: Unit, config: CatalogueConfig) -> Scanned:
     assert unit.file is not None
     assert isinstance(config.source, FileSource)
@@ -153,7 +144,7 @@ def _scanned(chunk: Chunk, checked: Checked, unit: Unit, config: CatalogueConfig
     lat, lon = (checked.readings.get(name) for name in ITEM_COORDINATES)
     return Scanned(
         _table(checked, unit),
-        quarantine(unit.table, unit.file.label, [*torn, *raw]),
+        Quarantine.of(unit.table, unit.file.label, [*torn, *raw]),
         len(chunk.rows) + len(chunk.rejects),
         checked.notes,
         coordinates=ITEM_POINT in there or there.issuperset(ITEM_COORDINATES),

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from lgsid_ray.arrays import Int64
 from lgsid_ray.artifacts import Items, Quarantine, Recommendations
-from lgsid_ray.catalog.scan import quarantine
 from lgsid_ray.cli.options import console, latest, tell
 from lgsid_ray.cli.trained import cell_of, trained
 from lgsid_ray.config.recommend import GenerateCell, GenerateConfig
@@ -62,7 +61,7 @@ def recommend_all(request: Request, file: str | None, to: str, actors: int, ray:
         if len(unknown):
             rejects = [(row + 1, "user_id", "not in the log", str(asked[row])) for row in unknown.tolist()]
             out.make()
-            Quarantine(out).write(quarantine("users", file, rejects))
+            Quarantine(out).write(Quarantine.of("users", file, rejects))
             tell(f"{len(unknown)} of {len(asked)} users are not in the log; see {Quarantine(out).path}")
     with ray_session(ray), Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("  users", total=len(users))

@@ -23,6 +23,8 @@ class RankerConfig(Section):
     sids: Literal["levels", "ngrams", "shuffled"] = "levels"
     """What of a SID has an embedding: the token of each level, or each prefix (RQ-VAE-ngram of the paper); `shuffled`
     gives every item another's, which tells what SIDs are worth that mean nothing."""
+    id_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """How often, while training, an item's ID embedding gives way to that of rare items."""
 
 
 class DinConfig(RankerConfig):
@@ -170,6 +172,8 @@ class RankConfig(Section):
     """How many nearest items count as near."""
     rating_threshold: float | None = None
     """Ratings from here on are positive; None: the median training rating."""
+    rare: int = Field(default=2, ge=0)
+    """Items with at most so many positive training samples share one ID embedding: theirs could only be noise."""
     cold: int = Field(default=5, ge=0)
     """Items with at most so many positive training samples are also judged apart."""
     epochs: int = Field(default=2, ge=1)

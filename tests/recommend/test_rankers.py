@@ -14,7 +14,8 @@ from lgsid_ray.recommend.rankers.registry import RANKERS
 
 ITEMS = 20
 TOKENS = np.random.default_rng(0).integers(0, 4, (ITEMS, 3))
-SIZES: dict[str, Any] = {"dimension": 4, "hidden": 6}
+RARE = np.arange(ITEMS) % 7 == 3
+SIZES: dict[str, Any] = {"dimension": 4, "hidden": 6, "id_dropout": 0.0}
 SEARCH: dict[str, Any] = SIZES | {"found": 4}
 MODELS: dict[str, RankerConfig] = {
     "din": DinConfig(**SIZES),
@@ -30,7 +31,7 @@ every_model = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys
 def ranker(config: Any, tokens: np.ndarray | None = TOKENS) -> Any:
     """A model of its kind on ITEMS items."""
     torch.manual_seed(0)
-    return RANKERS[config.kind](ItemEmbedding(ITEMS, config.dimension, tokens), config)
+    return RANKERS[config.kind](ItemEmbedding(ITEMS, config.dimension, tokens, RARE), config)
 
 
 def batch(rows: int = 8, length: int = 5, long: int = 12, seed: int = 1) -> RankBatch:

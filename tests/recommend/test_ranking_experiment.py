@@ -96,9 +96,9 @@ def test_seeds_differ_and_repeat(xyz: np.ndarray, clicks: Log, rank_cells: Cells
     ranking, cells = Ranking.of(QUICK, ITEMS, xyz, clicks, 0), rank_cells(SMALL, seeds=2)
     panel, again, other = (panel_of(ranking, cells, seed) for seed in (3, 3, 4))
     first, second = (panel.members[f"rank/din/hgit/{k}"].state_dict() for k in range(2))
-    assert not torch.equal(first["last.weight"], second["last.weight"])
+    assert not torch.equal(first["head.last.weight"], second["head.last.weight"])
     assert all(torch.equal(a, b) for a, b in zip(panel.parameters(), again.parameters(), strict=True))
-    assert not torch.equal(other.members["rank/din/hgit/0"].last.weight, first["last.weight"])
+    assert not torch.equal(other.members["rank/din/hgit/0"].head.last.weight, first["head.last.weight"])
 
 
 CHANGES = {
@@ -108,6 +108,7 @@ CHANGES = {
     "neighbours": 2,
     "rating_threshold": 3.0,
     "cold": 1000,
+    "rare": 30,
     "epochs": 1,
     "batch_size": 64,
     "learning_rate": 1e-3,
@@ -116,11 +117,12 @@ CHANGES = {
 }
 ELSEWHERE = {
     "enabled": "the plan of stages",
+    "long": "tests/recommend/test_ranking_samples.py; only rankers that search read it",
     "seeds": "the plan of stages",
     "models": "the plan of stages; of the kind below",
     "trainer": "the training harness",
 }
-MODEL = {"dimension": 4, "hidden": 4, "sids": "ngrams"}
+MODEL = {"dimension": 4, "hidden": 4, "sids": "ngrams", "id_dropout": 0.4}
 
 
 def test_every_field_of_the_section_is_walked() -> None:

@@ -71,7 +71,7 @@ def test_an_unknown_split_is_refused_by_name() -> None:
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, ITEMS - 1), st.integers(0, 20), st.booleans()), min_size=2),
     st.booleans(),
 )
-def test_no_history_holds_the_future_or_a_test_event(events: list[tuple[int, int, int, bool]], clicks: bool) -> None:
+def test_a_history_is_what_came_before_and_nothing_else(events: list[tuple[int, int, int, bool]], clicks: bool) -> None:
     events.sort(key=lambda event: event[2])
     bounds = 12, 16
     split = [SPLITS[sum(time >= bound for bound in bounds)] for _, _, time, _ in events]
@@ -83,7 +83,7 @@ def test_no_history_holds_the_future_or_a_test_event(events: list[tuple[int, int
     seen = samples.histories(np.arange(len(samples)), 50)
     for row, event in enumerate(source):
         mine = (log.user == log.user[event]) & (log.time < log.time[event])
-        allowed = log.item[mine & (log.rank_split != TEST) & (log.label > 0)]
+        allowed = log.item[mine & (log.label > 0)]
         assert seen[row][seen[row] >= 0].tolist() == allowed[::-1].tolist()
 
 
@@ -173,18 +173,20 @@ def test_baselines_score_popularity_repeats_and_nearness() -> None:
 def batches_of(log: logs.Log, *needs: str, xyz: np.ndarray | None = XYZ, length: int = 3) -> RankBatches:
     samples = sampling.build(log, NEGATIVES, 3.0 if log.kind == "ratings" else None, seed=0)
     facts = Facts(samples, xyz, Traits.none(ITEMS), length, 0)
-    return RankBatches(samples, facts, xyz, length, frozenset(needs), samples.of(TRAIN), samples.of(TEST))
+    lengths = length, length + 1
+    return RankBatches(samples, facts, xyz, *lengths, 0, frozenset(needs), samples.of(TRAIN), samples.of(TEST))
 
 
 def test_a_batch_holds_the_fields_that_are_needed_and_no_other() -> None:
     log = read([0, 0, 0, 0], [1, 2, 1, 3], [10, 25, 75, 99], [1, 1, 0, 1], ["train", "train", "train", "test"])
-    batch = batches_of(log, "target", "history", "gap", "km").batch(np.arange(4))
+    batch = batches_of(log, "target", "history", "long", "gap", "km").batch(np.arange(4))
     assert batch.label is None
     assert batch.target.tolist() == [1, 2, 1, 3]
     assert batch.history.tolist() == [[-1, -1, -1], [1, -1, -1], [2, 1, -1], [2, 1, -1]]
-    assert batch.gap.tolist() == [[0, 0, 0], [15, 0, 0], [50, 65, 0], [74, 89, 0]]
+    assert torch.equal(batch.long[:, :3], batch.history)
+    assert batch.gap.tolist() == [[0, 0, 0, 0], [15, 0, 0, 0], [50, 65, 0, 0], [74, 89, 0, 0]]
     for row in range(4):
-        for place, item in enumerate(batch.history[row].tolist()):
+        for place, item in enumerate(batch.long[row].tolist()):
             angle = np.arccos(np.clip(XYZ[item] @ XYZ[batch.target[row]], -1, 1)) if item >= 0 else 0.0
             assert batch.km[row, place].item() == pytest.approx(EARTH_RADIUS_KM * angle, rel=1e-5, abs=0.2)
     assert batches_of(log, "label").batch(np.arange(4)).label.tolist() == [1, 1, 0, 1]
@@ -202,9 +204,20 @@ def test_a_longer_history_only_adds_padding() -> None:
     log = read([0, 0, 0, 1], [1, 2, 1, 3], [10, 25, 75, 99], None, ["train"] * 4)
     short, long = (batches_of(log, *RankBatch._fields, length=length).batch(np.arange(20)) for length in (3, 7))
     assert torch.equal(short.target, long.target)
-    for name, empty in (("history", -1), ("gap", 0), ("km", 0)):
-        assert torch.equal(getattr(short, name), getattr(long, name)[:, :3])
-        assert (getattr(long, name)[:, 3:] == empty).all()
+    for name, empty in (("history", -1), ("long", -1), ("gap", 0), ("km", 0)):
+        width = getattr(short, name).shape[1]
+        assert torch.equal(getattr(short, name), getattr(long, name)[:, :width])
+        assert (getattr(long, name)[:, width:] == empty).all()
+    assert torch.equal(short.passed, long.passed[:, :3])
+
+
+def test_what_stands_beside_a_history_is_drawn_from_all_training_clicks() -> None:
+    log = read([0, 0, 0, 1], [1, 2, 1, 3], [10, 25, 75, 99], None, ["train", "train", "train", "test"])
+    batches = batches_of(log, "passed", length=400)
+    passed = batches.batch(np.arange(20)).passed
+    shares = np.bincount(passed.numpy().ravel(), minlength=4) / passed.numel()
+    assert shares[:4] == pytest.approx([0, 2 / 3, 1 / 3, 0], abs=0.02)
+    assert torch.equal(batches.batch(np.array([7])).passed, passed[7:8])
 
 
 def test_every_ranker_reads_what_it_declares_and_nothing_else() -> None:

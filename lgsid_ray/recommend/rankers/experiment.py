@@ -80,7 +80,8 @@ class Ranking:
         folders = {cell.name: cell.inputs.get("tokenise") for cell in cells}
         tokens = {folder: Sids(folder).tokens(self.items) if folder else None for folder in set(folders.values())}
         return {
-            cell.name: partial(build, cell.settings.model, self.items, tokens[folders[cell.name]]) for cell in cells
+            cell.name: partial(build, cell.settings.model, self.items, tokens[folders[cell.name]], self.rare)
+            for cell in cells
         }
 
     def batches(self, cells: Sequence[Cell]) -> RankBatches:
@@ -142,9 +143,17 @@ class Ranking:
     @cached_property
     def cold(self) -> Bool:
         """(items,) which have at most `config.cold` positive training samples."""
+        return self._clicks <= self.config.cold
+
+    @property
+    def rare(self) -> Bool:
+        """(items,) which have at most `config.rare` of them, and share an ID embedding."""
+        return self._clicks <= self.config.rare
+
+    @cached_property
+    def _clicks(self) -> Float64:
         train = self.samples.of(TRAIN)
-        clicks = np.bincount(self.samples.item[train], weights=self.samples.label[train], minlength=self.items)
-        return clicks <= self.config.cold
+        return np.bincount(self.samples.item[train], self.samples.label[train], self.items).astype(np.float64)
 
     def describe(self) -> dict[str, Any]:
         """What the log is and how its samples came about."""
@@ -172,11 +181,16 @@ def threshold(config: RankConfig, log: Log) -> float | None:
     return sampling.rating_threshold(log) if config.rating_threshold is None else config.rating_threshold
 
 
-def build(model: Ranker, items: int, tokens: Int64 | None) -> nn.Module:
-    """A ranker of its kind on `items` items, whose SIDs (items, L) it sees if they are given."""
+def build(model: Ranker, items: int, tokens: Int64 | None, rare: Bool | None = None) -> nn.Module:
+    """A ranker of its kind on `items` items, whose SIDs (items, L) it sees if they are given.
+
+    Args:
+        rare: (items,) which share an ID embedding.
+    """
     if tokens is not None and model.sids == "ngrams":
         tokens = prefix_numbers(tokens)
     if tokens is not None and model.sids == "shuffled":
         tokens = tokens[np.argsort(random_bits(0, "rank/shuffled", np.arange(items)))]
-    ranker: Any = RANKERS[model.kind](ItemEmbedding(items, model.dimension, tokens), model)
+    embedding = ItemEmbedding(items, model.dimension, tokens, rare, model.id_dropout)
+    ranker: Any = RANKERS[model.kind](embedding, model)
     return ranker

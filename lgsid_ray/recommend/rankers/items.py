@@ -4,26 +4,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lgsid_ray.arrays import Int64
+from lgsid_ray.arrays import Bool, Int64
 
-INITIAL_STD = 0.4
-"""Of the embeddings. Attention sees products of them: from small ones it takes an epoch to notice a repeated item."""
+INITIAL_STD = 0.1
+"""Of the embeddings: what facts tell is not to be drowned by what nothing has been learned of yet."""
 
 
 class ItemEmbedding(nn.Module):
     """`[e_id(i), e_1(z_1), …, e_L(z_L)]`; without tokens the ID embedding alone ("Origin").
 
+    Rare items share one ID embedding. While training, it is put in the place of any item's at times (after DropoutNet,
+    Volkovs et al., NeurIPS 2017), so that it learns what holds of items of which nothing is known, and the rest of the
+    model not to lean on IDs.
+
     Args:
         items: size of the catalogue.
         dimension: of each table.
         tokens: (items, L) SID tokens of every item, or None.
+        rare: (items,) which are rare, or None for none.
+        dropout: how often an ID is taken for a rare one's.
     """
 
     tokens: Tensor
+    rare: Tensor
 
-    def __init__(self, items: int, dimension: int, tokens: Int64 | None) -> None:
+    def __init__(
+        self, items: int, dimension: int, tokens: Int64 | None, rare: Bool | None = None, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.by_id = nn.Embedding(items, dimension)
+        self.of_rare = nn.Parameter(torch.zeros(dimension))
+        self.dropout = dropout
+        self.register_buffer("rare", torch.from_numpy(np.zeros(items, bool) if rare is None else rare))
         table = np.zeros((items, 0), dtype=np.int64) if tokens is None else tokens
         self.register_buffer("tokens", torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
         self.by_level = nn.ModuleList(nn.Embedding(int(level.max()) + 1, dimension) for level in table.T)
@@ -36,6 +48,9 @@ class ItemEmbedding(nn.Module):
 
     def forward(self, item: Tensor) -> Tensor:
         """(…) item_index → (…, width)."""
-        token = self.tokens[item]
+        token, rare = self.tokens[item], self.rare[item]
+        if self.training and self.dropout:
+            rare = rare | (torch.rand(item.shape, device=item.device) < self.dropout)
+        own = torch.where(rare.unsqueeze(-1), self.of_rare, self.by_id(item))
         levels = [table(token[..., level]) for level, table in enumerate(self.by_level)]
-        return torch.cat([self.by_id(item), *levels], dim=-1)
+        return torch.cat([own, *levels], dim=-1)

@@ -1,4 +1,4 @@
-"""Ranking samples: a target, the history before it, a label. Histories hold neither the future nor test events."""
+"""Ranking samples: a target, the history before it, a label. No history holds what comes after its sample."""
 
 from dataclasses import dataclass
 
@@ -69,7 +69,7 @@ class Samples:
 def asked(log: Log, threshold: float | None, user: Int32, item: Int64, time: Int64 | None) -> Samples:
     """Samples to be scored, label 0: whether each user, by number, or -1 of whom nothing is known, takes an item.
 
-    A history is made of all the user's positives before `time`, test events as well; without times of all ratings.
+    A history is made of the user's positives before `time`; without times of all ratings.
 
     Args:
         time: (n,) Unix seconds; None: the time of the log's latest event, which is seen as well.
@@ -93,13 +93,13 @@ def build(log: Log, negatives: Negatives, threshold: float | None, seed: int) ->
 
     Impressions: labels as logged, negatives thinned to `negatives.ratio` per click. Visits: every event is a
     positive, negatives are drawn. Ratings: positive from `threshold` on (see `rating_threshold`).
-    A history is made of the user's positives strictly before the event that are not test events; without times, of
-    all the user's training ratings whatever their label, since positives alone would betray the target's label.
+    A history is made of the user's positives strictly before the event, as it will be when the model serves: before a
+    test event, of earlier test events too. Without times it is made of all the user's training ratings whatever their
+    label, since positives alone would betray the target's label.
     """
     positive = _positive(log, threshold)
     split = log.rank_split
-    kept = (positive if log.timed else split == TRAIN) & (split != TEST)
-    keep = np.flatnonzero(kept)
+    keep = np.flatnonzero(positive if log.timed else split == TRAIN)
     if not log.timed:
         keep = keep[np.lexsort((random_bits(seed, "rank/set", keep), log.user[keep]))]
     user, time = log.user[keep], log.time[keep]

@@ -12,7 +12,6 @@ import torch
 
 from lgsid_ray.artifacts import Quarantine, Scores
 from lgsid_ray.artifacts.table import conform
-from lgsid_ray.catalog.scan import quarantine
 from lgsid_ray.config.recommend import RankConfig
 from lgsid_ray.errors import ConfigError, InputError
 from lgsid_ray.execution.stage import Cell
@@ -129,7 +128,7 @@ def _score(scorer: Scorer, part: Group, out: StageDir, name: str) -> None:
         for row in np.flatnonzero(lacking | late).tolist()
     ]
     if rejects:
-        Quarantine(out).write(quarantine("pairs", part.file, rejects), name)
+        Quarantine(out).write(Quarantine.of("pairs", part.file, rejects), name)
     found = {"user_id": users, "item_id": items, "timestamp": times, "known": known, "probability": scores}
     kept = pa.table(found).filter(pa.array(~(lacking | late)))
     Scores(out).write(conform(kept, Scores.schema, Scores.name), name)
