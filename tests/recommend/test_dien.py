@@ -61,7 +61,7 @@ def test_the_auxiliary_loss_tells_the_next_click_from_another_at_every_event() -
             clicked, other = (model.items(torch.tensor(one[t + 1])) @ expected for one in (events, passed))
             total = total - (F.logsigmoid(clicked) + F.logsigmoid(-other)) / 2
             count += 1
-    given = given._replace(facts=given.facts.double(), label=given.label.double())
+    given = given._replace(facts=given.facts.double(), alike=given.alike.double(), label=given.label.double())
     torch.testing.assert_close(model.losses(given)["next"], total / count, atol=1e-6, rtol=0)
 
 

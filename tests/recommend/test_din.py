@@ -26,7 +26,9 @@ def batch(length: int = 5) -> RankBatch:
     history[np.arange(length)[None] >= rng.integers(0, length, 8)[:, None]] = -1
     target = torch.from_numpy(rng.integers(0, 20, 8))
     facts = torch.from_numpy(rng.standard_normal((8, len(FACTS))).astype(np.float32))
-    return RankBatch(target, torch.from_numpy(history), facts=facts, label=torch.tensor([1.0, 0.0] * 4))
+    return RankBatch(
+        target, torch.from_numpy(history), facts=facts, alike=torch.zeros(8, 0), label=torch.tensor([1.0, 0.0] * 4)
+    )
 
 
 def test_every_distinct_prefix_has_a_number_of_its_own() -> None:

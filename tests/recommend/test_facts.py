@@ -8,8 +8,10 @@ import pytest
 from lgsid_ray.config.recommend import RankConfig
 from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend.log import TEST, TRAIN, VALID, Log
+from lgsid_ray.recommend.rankers.alike import Alike
 from lgsid_ray.recommend.rankers.experiment import Ranking
-from lgsid_ray.recommend.rankers.facts import FACTS, KINDS, Facts, Traits, matches
+from lgsid_ray.recommend.rankers.facts import FACTS, KINDS, Facts, Traits
+from lgsid_ray.recommend.rankers.told import Follows
 from lgsid_ray.recommend.rankers.trees import Trees
 from tests.recommend.conftest import ITEMS, TASTES
 
@@ -81,7 +83,7 @@ def test_facts_are_those_of_a_loop(places: np.ndarray, clicks: Log, traits: Trai
             expected |= {"middle": np.log1p(chord_to_km(np.linalg.norm(middle - places[target])))}
         else:
             expected |= dict.fromkeys(("km", "close", "nearest", "spread", "middle"), 0)
-        assert mine.keys() == expected.keys()
+        assert mine.keys() == expected.keys() | {"follows", *(f"{kind} follows" for kind in KINDS)}
         for name, value in expected.items():
             assert mine[name] == pytest.approx(float(value), abs=1e-5), name
 
@@ -116,7 +118,7 @@ def test_facts_are_standardised_in_training_and_what_never_varies_is_0(places: n
     found = ranking.facts.of(ranking.samples.of(TRAIN))
     varies = found.std(axis=0) > 0
     assert dict(zip(FACTS, varies.tolist(), strict=True)) == {
-        name: name not in (*KINDS, "price", "dearer") for name in FACTS
+        name: name not in (*KINDS, *(f"{kind} follows" for kind in KINDS), "price", "dearer") for name in FACTS
     }
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=0.1)
     np.testing.assert_allclose(found[:, varies].std(axis=0), 1, atol=0.25)  # what is rare is cut at five deviations
@@ -127,24 +129,57 @@ def test_facts_are_standardised_in_training_and_what_never_varies_is_0(places: n
     assert not timeless[:, [FACTS.index(name) for name in ("pause", "since", "sine", "cosine")]].any()
 
 
+def test_what_follows_is_counted_as_by_a_loop_without_the_sample_s_own_fold(places: np.ndarray, clicks: Log) -> None:
+    ranking = Ranking.of(CONFIG, ITEMS, places, clicks, 0)
+    samples, fold, kind = ranking.samples, ranking.facts._fold, np.arange(ITEMS) % 5 - 1
+    last = samples.histories(np.arange(len(samples)), 1)[:, 0]
+    first, second = np.where(last >= 0, kind[last], -1), kind[samples.item]
+    rows = np.arange(0, len(samples), 13)
+    found = Follows(samples, fold, kind).of(samples, rows, ranking.facts._told_by(rows))
+    for value, row in zip(found, rows.tolist(), strict=True):
+        counted = samples.split == TRAIN
+        if samples.split[row] == TRAIN:
+            counted &= fold != fold[row]
+        usual = counted & (second == second[row]) & (first >= 0)
+        both = usual & (first == first[row])
+        rate = (samples.label[usual].sum() + 2) / (usual.sum() + 10)
+        shrunk = (samples.label[both].sum() + 20 * rate) / (both.sum() + 20)
+        expected = np.log(shrunk / (1 - shrunk)) - np.log(rate / (1 - rate))
+        assert value == pytest.approx(expected if min(first[row], second[row]) >= 0 else 0, abs=1e-5)
+    assert (found != 0).any()
+
+
+def test_nothing_follows_where_there_are_no_kinds(places: np.ndarray, clicks: Log) -> None:
+    ranking = Ranking.of(CONFIG, ITEMS, places, clicks, 0)
+    none = Follows(ranking.samples, ranking.facts._fold, np.full(ITEMS, -1))
+    assert not none.of(ranking.samples, np.arange(50), np.zeros(50, dtype=np.int64)).any()
+
+
 def test_matches_are_those_of_a_loop(places: np.ndarray, clicks: Log) -> None:
     ranking = Ranking.of(CONFIG, ITEMS, places, clicks, 0)
     tokens = np.column_stack([np.arange(ITEMS) % TASTES, np.arange(ITEMS) // 7])
     rows = np.arange(0, len(ranking.samples), 11)
-    found = matches(ranking.samples, rows, tokens, LENGTH)
+    alike = Alike(ranking.samples, tokens, LENGTH, 0)
+    found, told_by = alike._raw(rows), alike._told_by(rows)
+    assert found.shape[1] == alike.width == 8
+    for length in (1, 2):
+        code = np.unique(tokens[:, :length], axis=0, return_inverse=True)[1]
+        follows = Follows(ranking.samples, alike._fold, code).of(ranking.samples, rows, told_by)
+        np.testing.assert_allclose(found[:, 4 * length - 1], follows)
     for mine, row, history in zip(found, rows, ranking.samples.histories(rows, LENGTH), strict=True):
         window, target = history[history >= 0], ranking.samples.item[row]
         for length in (1, 2):
-            alike = [(tokens[item, :length] == tokens[target, :length]).all() for item in window]
-            expected = [sum(alike) / max(len(window), 1), np.log1p(sum(alike)), bool(alike and alike[0])]
-            np.testing.assert_allclose(mine[3 * length - 3 : 3 * length], expected)
+            same = [(tokens[item, :length] == tokens[target, :length]).all() for item in window]
+            expected = [sum(same) / max(len(window), 1), np.log1p(sum(same)), bool(same and same[0])]
+            np.testing.assert_allclose(mine[4 * length - 4 : 4 * length - 1], expected)
+    assert np.abs(alike.of(rows)).max() <= 5
 
 
 def test_trees_learn_a_taste_from_matches_that_facts_do_not_tell(places: np.ndarray, clicks: Log) -> None:
     tokens = np.column_stack([np.arange(ITEMS) % TASTES, np.arange(ITEMS) // TASTES])
     found = Ranking.of(CONFIG, ITEMS, places, clicks, 0).baselines(tokens)
-    assert found["trees with SIDs"]["test"]["auc"] > 0.9
-    assert found["trees"]["test"]["auc"] < 0.8  # the same item again tells something
+    assert found["trees with SIDs"]["test"]["auc"] > 0.99
+    assert found["trees"]["test"]["auc"] < 0.97  # the same items one after another tell something
     table, label = np.random.default_rng(0).standard_normal((500, 3)), np.arange(500) % 2 == 0
     one, two = (Trees(table, label.astype(np.float32), 0).probabilities(table) for _ in range(2))
     np.testing.assert_array_equal(one, two)

@@ -31,7 +31,8 @@ every_model = pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys
 def ranker(config: Any, tokens: np.ndarray | None = TOKENS) -> Any:
     """A model of its kind on ITEMS items."""
     torch.manual_seed(0)
-    return RANKERS[config.kind](ItemEmbedding(ITEMS, config.dimension, tokens, RARE), config)
+    alike = None if tokens is None else slice(2, 2 + 4 * tokens.shape[1])
+    return RANKERS[config.kind](ItemEmbedding(ITEMS, config.dimension, tokens, RARE, alike=alike), config)
 
 
 def batch(rows: int = 8, length: int = 5, long: int = 12, seed: int = 1) -> RankBatch:
@@ -52,6 +53,7 @@ def batch(rows: int = 8, length: int = 5, long: int = 12, seed: int = 1) -> Rank
         "gap": np.where(inside, rng.exponential(1e5, events.shape), 0).astype(np.float32),
         "km": np.where(inside, rng.exponential(10, events.shape), 0).astype(np.float32),
         "facts": rng.standard_normal((rows, len(FACTS))).astype(np.float32),
+        "alike": rng.standard_normal((rows, 20)).astype(np.float32),
         "label": (np.arange(rows) % 2).astype(np.float32),
     }
     return RankBatch(**{name: torch.from_numpy(np.ascontiguousarray(field)) for name, field in made.items()})
@@ -110,7 +112,9 @@ def test_it_reads_what_it_says_and_nothing_else(config: RankerConfig) -> None:
     model, given = ranker(config), batch()
     read = given._replace(**{name: None for name in RankBatch._fields if name not in model.needs})
     torch.testing.assert_close(model.losses(read), model.losses(given))
-    for name in sorted(model.needs - {"target", "history", "long", "facts", "label"}):  # every model may name those
+    for name in sorted(
+        model.needs - {"target", "history", "long", "facts", "alike", "label"}
+    ):  # every model may name those
         with pytest.raises((AttributeError, TypeError)):
             model.losses(given._replace(**{name: None}))
 

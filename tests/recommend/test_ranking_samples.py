@@ -174,7 +174,7 @@ def batches_of(log: logs.Log, *needs: str, xyz: np.ndarray | None = XYZ, length:
     samples = sampling.build(log, NEGATIVES, 3.0 if log.kind == "ratings" else None, seed=0)
     facts = Facts(samples, xyz, Traits.none(ITEMS), length, 0)
     lengths = length, length + 1
-    return RankBatches(samples, facts, xyz, *lengths, 0, frozenset(needs), samples.of(TRAIN), samples.of(TEST))
+    return RankBatches(samples, facts, [], xyz, *lengths, 0, frozenset(needs), samples.of(TRAIN), samples.of(TEST))
 
 
 def test_a_batch_holds_the_fields_that_are_needed_and_no_other() -> None:

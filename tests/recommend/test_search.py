@@ -76,7 +76,7 @@ def test_attention_of_heads_equals_a_loop() -> None:
 
 def test_sims_search_scores_and_mixes_as_the_paper_says() -> None:
     model, given = ranker(MODELS["sim"]).double().eval(), batch()
-    given = given._replace(facts=given.facts.double(), label=given.label.double())
+    given = given._replace(facts=given.facts.double(), alike=given.alike.double(), label=given.label.double())
     guesses = []
     for row in range(len(given.target)):
         wanted = model.items(given.target[row])

@@ -1,5 +1,6 @@
 """What a ranker sees of its samples: tensors by name, of which only those are made that some model needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.draws import below, random_bits
 from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend.batches import made
+from lgsid_ray.recommend.rankers.alike import Alike
 from lgsid_ray.recommend.rankers.facts import Facts
 from lgsid_ray.recommend.rankers.samples import Samples
 
@@ -36,6 +38,8 @@ class RankBatch(NamedTuple):
     coordinates."""
     facts: Tensor = None  # type: ignore[assignment]
     """(b, len(FACTS)) float32, see `facts.FACTS`."""
+    alike: Tensor = None  # type: ignore[assignment]
+    """(b, w) float32 of all SIDs that the panel's models read, side by side, see `alike.Alike`; w may be 0."""
     label: Tensor = None  # type: ignore[assignment]
     """(b,) float32, 0 or 1."""
 
@@ -46,6 +50,8 @@ class RankBatches:
 
     samples: Samples
     told: Facts
+    matched: Sequence[Alike]
+    """Of the SIDs that models read."""
     xyz: Float64 | None
     """(n, 3) unit-sphere points of the items."""
     length: int
@@ -89,6 +95,10 @@ class RankBatches:
 
     def facts(self, rows: Int64) -> Float32:
         return self.told.of(rows)
+
+    def alike(self, rows: Int64) -> Float32:
+        none = np.zeros((len(rows), 0), dtype=np.float32)
+        return np.concatenate([none, *(each.of(rows) for each in self.matched)], axis=1)
 
     def label(self, rows: Int64) -> Float32:
         return self.samples.label[rows]

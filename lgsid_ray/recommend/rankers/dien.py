@@ -39,7 +39,7 @@ class Augru(nn.Module):
 class Dien(nn.Module):
     """The click logit of a target given the interest that a history has come to, and what else is known of them."""
 
-    needs: ClassVar = frozenset({"target", "history", "passed", "facts", "label"})
+    needs: ClassVar = frozenset({"target", "history", "passed", "facts", "alike", "label"})
 
     def __init__(self, items: ItemEmbedding, config: DienConfig) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Dien(nn.Module):
         self.expects = nn.Linear(hidden, items.width)
         self.attention = nn.Linear(items.width, hidden, bias=False)
         self.evolve = Augru(hidden, hidden)
-        self.head = Head(hidden + items.width, hidden)
+        self.head = Head(hidden + items.width + items.told_width, hidden)
 
     def forward(self, batch: RankBatch) -> Tensor:
         """(b,) logits."""
@@ -77,7 +77,9 @@ class Dien(nn.Module):
     def _logit(self, batch: RankBatch, valid: Tensor, interests: Tensor) -> Tensor:
         wanted = self.items(batch.target)
         fits = (interests @ self.attention(wanted).unsqueeze(-1)).squeeze(-1)
-        logit: Tensor = self.head(self.evolve(interests, masked_softmax(fits, valid, dim=1)), wanted, batch.facts)
+        logit: Tensor = self.head(
+            self.evolve(interests, masked_softmax(fits, valid, dim=1)), wanted, self.items.told(batch)
+        )
         return logit
 
     def _next(self, history: Tensor, passed: Tensor, interests: Tensor) -> Tensor:

@@ -15,19 +15,19 @@ from lgsid_ray.recommend.rankers.layers import Head, TargetAttention
 class Din(nn.Module):
     """The click logit of a target given a history, and what else is known of them."""
 
-    needs: ClassVar = frozenset({"target", "history", "facts", "label"})
+    needs: ClassVar = frozenset({"target", "history", "facts", "alike", "label"})
 
     def __init__(self, items: ItemEmbedding, config: DinConfig) -> None:
         super().__init__()
         self.items = items
         self.attention = TargetAttention(items.width, config.hidden)
-        self.head = Head(2 * items.width, config.hidden)
+        self.head = Head(2 * items.width + items.told_width, config.hidden)
 
     def forward(self, batch: RankBatch) -> Tensor:
         """(b,) logits."""
         wanted = self.items(batch.target)
         interest = self.attention(wanted, self.items(batch.history.clamp(min=0)), batch.history >= 0)
-        logit: Tensor = self.head(interest, wanted, batch.facts)
+        logit: Tensor = self.head(interest, wanted, self.items.told(batch))
         return logit
 
     def losses(self, batch: RankBatch) -> Losses:

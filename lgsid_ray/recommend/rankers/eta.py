@@ -45,7 +45,7 @@ def hamming(left: Tensor, right: Tensor) -> Tensor:
 class Eta(nn.Module):
     """The click logit of a target given what lies near it in a long history, the latest events, and what is known."""
 
-    needs: ClassVar = frozenset({"target", "history", "long", "facts", "label"})
+    needs: ClassVar = frozenset({"target", "history", "long", "facts", "alike", "label"})
 
     def __init__(self, items: ItemEmbedding, config: EtaConfig) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Eta(nn.Module):
         self.hash = SimHash(items.width, config.bits)
         self.attention = HeadAttention(items.width, items.width, config.heads, config.hidden)
         self.recent = TargetAttention(items.width, config.hidden)
-        self.head = Head(self.attention.width + 2 * items.width, config.hidden)
+        self.head = Head(self.attention.width + 2 * items.width + items.told_width, config.hidden)
 
     def forward(self, batch: RankBatch) -> Tensor:
         """(b,) logits."""
@@ -61,7 +61,7 @@ class Eta(nn.Module):
         found = best(batch, padded(batch, -self.distances(batch, wanted)), self.found)
         searched = self.attention(wanted, self.items(found.item), found.valid)
         recent = self.recent(wanted, self.items(batch.history.clamp(min=0)), batch.history >= 0)
-        logit: Tensor = self.head(searched, recent, wanted, batch.facts)
+        logit: Tensor = self.head(searched, recent, wanted, self.items.told(batch))
         return logit
 
     @torch.no_grad()

@@ -20,15 +20,28 @@ from lgsid_ray.recommend.checkpoint import label
 from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
 from lgsid_ray.recommend.rankers import baselines
 from lgsid_ray.recommend.rankers import samples as sampling
+from lgsid_ray.recommend.rankers.alike import Alike
 from lgsid_ray.recommend.rankers.batches import RankBatches
-from lgsid_ray.recommend.rankers.facts import Facts, Traits, matches
+from lgsid_ray.recommend.rankers.facts import Facts, Traits
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 from lgsid_ray.recommend.rankers.negatives import Negatives
 from lgsid_ray.recommend.rankers.registry import RANKERS
 from lgsid_ray.recommend.rankers.samples import Samples
 from lgsid_ray.recommend.rankers.scoring import CHUNK, figures, probabilities
+from lgsid_ray.recommend.rankers.told import Told
 from lgsid_ray.recommend.rankers.trees import Trees
 from lgsid_ray.recommend.summary import Figures
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """SIDs that a ranker reads."""
+
+    tokens: Int64
+    """(items, L)"""
+    alike: Alike
+    place: slice
+    """Of its columns in `RankBatch.alike`."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +90,46 @@ class Ranking:
 
     def members(self, cells: Sequence[Cell]) -> Mapping[str, Callable[[], nn.Module]]:
         """How to build each cell's model: without SIDs where it reads no tokeniser."""
-        folders = {cell.name: cell.inputs.get("tokenise") for cell in cells}
-        tokens = {folder: Sids(folder).tokens(self.items) if folder else None for folder in set(folders.values())}
-        return {
-            cell.name: partial(build, cell.settings.model, self.items, tokens[folders[cell.name]], self.rare)
-            for cell in cells
-        }
+        found: dict[str, Callable[[], nn.Module]] = {}
+        for cell in cells:
+            spoken = self._spoken(cell)
+            tokens, place = (spoken.tokens, spoken.place) if spoken else (None, None)
+            found[cell.name] = partial(build, cell.settings.model, self.items, tokens, self.rare, place)
+        return found
+
+    def _spoken(self, cell: Cell) -> Spoken | None:
+        """The SIDs that a cell's model reads, kept once they were read; None: it reads none."""
+        folder, shuffled = cell.inputs.get("tokenise"), cell.settings.model.sids == "shuffled"
+        if folder is None:
+            return None
+        known = self._known
+        if (folder.uri, shuffled) not in known:
+            tokens = Sids(folder).tokens(self.items)
+            if shuffled:
+                tokens = tokens[np.argsort(random_bits(0, "rank/shuffled", np.arange(self.items)))]
+            alike = self.alike(tokens)
+            begin = sum(one.alike.width for one in known.values())
+            known[folder.uri, shuffled] = Spoken(tokens, alike, slice(begin, begin + alike.width))
+        return known[folder.uri, shuffled]
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, bool], Spoken]:
+        """By the tokeniser's folder, and whether shuffled. Models remember their place: nothing leaves it again."""
+        return {}
 
     def batches(self, cells: Sequence[Cell]) -> RankBatches:
         """With what any of the cells' models needs."""
         needs = frozenset().union(*(RANKERS[cell.settings.model.kind].needs for cell in cells))
         train, valid = self.samples.of(TRAIN), self.samples.of(VALID)
         lengths = self.config.history, self.config.long
-        return RankBatches(self.samples, self.facts, self.xyz, *lengths, self.seed, needs, train, valid)
+        for cell in cells:
+            self._spoken(cell)
+        matched = [spoken.alike for spoken in self._known.values()]
+        return RankBatches(self.samples, self.facts, matched, self.xyz, *lengths, self.seed, needs, train, valid)
+
+    def alike(self, tokens: Int64) -> Alike:
+        """What rankers that read these SIDs, (items, L), are told of a sample beside facts."""
+        return Alike(self.samples, tokens, self.config.history, self.seed)
 
     @cached_property
     def facts(self) -> Facts:
@@ -119,9 +159,10 @@ class Ranking:
         for name, sids in (("trees", None), ("trees with SIDs", tokens)):
             if name == "trees" or sids is not None:
                 train = self.samples.of(TRAIN)
-                trees = Trees(self._told(train, sids), self.samples.label[train], self.seed)
+                told = [self.facts, *([] if sids is None else [self.alike(sids)])]
+                trees = Trees(_columns(told, train), self.samples.label[train], self.seed)
                 for split in (VALID, TEST):
-                    score = trees.probabilities(self._told(self.samples.of(split), sids))
+                    score = trees.probabilities(_columns(told, self.samples.of(split)))
                     found.setdefault(name, {})[SPLITS[split]] = self.figures(split, score, calibrated=True)
         for split in (VALID, TEST):
             rows = self.samples.of(split)
@@ -130,15 +171,6 @@ class Ranking:
                 figures = self.figures(split, score, calibrated=name == "popularity")
                 found.setdefault(name, {})[SPLITS[split]] = figures
         return found
-
-    def _told(self, rows: Int64, tokens: Int64 | None) -> Float64 | Float32:
-        """(b, F) facts of samples, and how SIDs match."""
-        parts = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
-        facts = np.concatenate([self.facts.of(part) for part in parts])
-        if tokens is None:
-            return facts
-        alike = [matches(self.samples, part, tokens, self.config.history) for part in parts]
-        return np.column_stack([facts, np.concatenate(alike)])
 
     @cached_property
     def cold(self) -> Bool:
@@ -181,16 +213,23 @@ def threshold(config: RankConfig, log: Log) -> float | None:
     return sampling.rating_threshold(log) if config.rating_threshold is None else config.rating_threshold
 
 
-def build(model: Ranker, items: int, tokens: Int64 | None, rare: Bool | None = None) -> nn.Module:
+def build(
+    model: Ranker, items: int, tokens: Int64 | None, rare: Bool | None = None, alike: slice | None = None
+) -> nn.Module:
     """A ranker of its kind on `items` items, whose SIDs (items, L) it sees if they are given.
 
     Args:
         rare: (items,) which share an ID embedding.
+        alike: where the numbers of these SIDs stand in a batch.
     """
     if tokens is not None and model.sids == "ngrams":
         tokens = prefix_numbers(tokens)
-    if tokens is not None and model.sids == "shuffled":
-        tokens = tokens[np.argsort(random_bits(0, "rank/shuffled", np.arange(items)))]
-    embedding = ItemEmbedding(items, model.dimension, tokens, rare, model.id_dropout)
+    embedding = ItemEmbedding(items, model.dimension, tokens, rare, model.id_dropout, alike)
     ranker: Any = RANKERS[model.kind](embedding, model)
     return ranker
+
+
+def _columns(told: Sequence[Told], rows: Int64) -> Float32:
+    """(b, F) of samples, a chunk at a time."""
+    parts = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
+    return np.concatenate([np.column_stack([each.of(part) for each in told]) for part in parts])

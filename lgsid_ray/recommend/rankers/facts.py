@@ -4,7 +4,6 @@ Every ranker sees them, with SIDs or without, so that SIDs are credited only wit
 are counted without the users of the sample's own fold where the sample is a training one: its label is among them.
 """
 
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +12,11 @@ import pyarrow.compute as pc
 
 from lgsid_ray.arrays import Bool, Float32, Float64, Int32, Int64
 from lgsid_ray.artifacts import Items
-from lgsid_ray.artifacts.keys import prefix_numbers
 from lgsid_ray.geo.distance import chord_to_km
-from lgsid_ray.recommend.folds import FOLDS, folds, without_each
+from lgsid_ray.recommend.folds import FOLDS, without_each
 from lgsid_ray.recommend.log import TRAIN
 from lgsid_ray.recommend.rankers.samples import Samples
+from lgsid_ray.recommend.rankers.told import CLICKS, PASSES, Follows, Told
 
 KINDS = ("category_1", "category_2", "brand")
 FACTS = (
@@ -35,16 +34,15 @@ FACTS = (
     "clicks",  # log training clicks of the target
     "odds",  # log odds of its training samples, shrunk
     *KINDS,  # share of the history that is of the target's
+    "follows",  # how much likelier than usual the target is clicked after the latest event, see `told.Follows`
+    *(f"{kind} follows" for kind in KINDS),  # the same of kinds
     "price",  # log price; 0 where it is not known
     "dearer",  # log price less its mean over the history; 0 where either is not known
     "sine",  # of the hour by the sun: 0 at midnight, 1 at six in the morning
     "cosine",
 )
 _CLOSE_KM = 0.05
-_CLICKS, _PASSES = 2.0, 8.0  # samples that every target is given in advance
 _HOUR, _DAY = 3600.0, 24.0
-_MEASURED = 20_000
-"""Training samples that mean and deviation are taken of."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +68,18 @@ class Traits:
         return cls(np.full((items, len(KINDS)), -1, np.int32), np.full(items, np.nan, np.float32))
 
 
-class Facts:
-    """`FACTS` of samples, each less its mean and over its deviation in training; one that never varies is 0.
+class Facts(Told):
+    """`FACTS` of samples.
 
     Args:
         xyz: (n, 3) unit-sphere points of the items; without them all distances are 0.
-        length: latest events of a history that are looked at.
     """
 
+    width = len(FACTS)
+
     def __init__(self, samples: Samples, xyz: Float64 | None, traits: Traits, length: int, seed: int) -> None:
-        self._samples, self._xyz, self._traits, self._length = samples, xyz, traits, length
-        self._fold = folds(seed, "rank/folds", samples.user).astype(np.int8)
+        super().__init__(samples, length, seed)
+        self._xyz, self._traits = xyz, traits
         train = samples.of(TRAIN)
         place = self._fold[train] * np.int64(len(traits.price)) + samples.item[train]
         shape = (FOLDS, len(traits.price))
@@ -88,19 +87,9 @@ class Facts:
             without_each(np.bincount(place, weights, FOLDS * shape[1]).reshape(shape).astype(np.int64))
             for weights in (samples.label[train], 1 - samples.label[train])
         )
-        measured = self._raw(train[:: max(1, len(train) // _MEASURED)])
-        self._mean, deviation = measured.mean(axis=0), measured.std(axis=0)
-        self._scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)
-
-    def over(self, samples: Samples) -> "Facts":
-        """The facts of other samples, none of them a training one, by what these have counted and measured."""
-        found = copy(self)
-        found._samples, found._fold = samples, np.full(len(samples), FOLDS, dtype=np.int8)
-        return found
-
-    def of(self, rows: Int64) -> Float32:
-        """(b, len(FACTS)) of the samples `rows`, within five deviations."""
-        return np.clip((self._raw(rows) - self._mean) * self._scale, -5, 5).astype(np.float32)
+        kinds = (np.arange(shape[1]), *traits.kinds.T)
+        self._follows = [Follows(samples, self._fold, kind) for kind in kinds]
+        self._settle()
 
     def _raw(self, rows: Int64) -> Float64:
         samples, length = self._samples, self._length
@@ -111,12 +100,14 @@ class Facts:
         known, age = same.any(axis=1), np.where(same.any(axis=1), same.argmax(axis=1), length)
         hours = samples.gaps(rows, length) / _HOUR
         since = np.where(known, np.take_along_axis(hours, np.minimum(age, length - 1)[:, None], axis=1)[:, 0], 0.0)
-        fold = np.where(samples.split[rows] == TRAIN, self._fold[rows], FOLDS)
-        clicks, passes = self._clicks[fold, target], self._passes[fold, target]
-        odds = np.log((clicks + _CLICKS) / (passes + _PASSES))
+        told_by = self._told_by(rows)
+        clicks, passes = self._clicks[told_by, target], self._passes[told_by, target]
+        odds = np.log((clicks + CLICKS) / (passes + PASSES))
         columns = [np.log1p(same.sum(axis=1)), np.log1p(age), known, np.log1p(events), np.log1p(hours[:, 0])]
         columns += [np.log1p(since), *self._distances(history, inside, target), np.log1p(clicks), odds]
-        columns += [*self._kinds(history, inside, target), *self._prices(history, inside, target)]
+        columns += self._kinds(history, inside, target)
+        columns += [follows.of(samples, rows, told_by) for follows in self._follows]
+        columns += self._prices(history, inside, target)
         columns += self._hours(rows, target)
         return np.column_stack(columns).astype(np.float64)
 
@@ -153,23 +144,6 @@ class Facts:
             hour = hour + np.degrees(np.arctan2(self._xyz[target, 1], self._xyz[target, 0])) * _DAY / 360
         angle = hour * 2 * np.pi / _DAY
         return [np.sin(angle), np.cos(angle)]
-
-
-def matches(samples: Samples, rows: Int64, tokens: Int64, length: int) -> Float64:
-    """(b, 3 L): for prefixes of every length, the share of the history that has the target's, the logarithm of how many
-    have it, and whether the latest event does.
-
-    Args:
-        tokens: (n, L) SIDs of the items.
-    """
-    history, target = samples.histories(rows, length), samples.item[rows]
-    inside = history >= 0
-    columns: list[Float64] = []
-    for code in prefix_numbers(tokens).T:
-        alike = inside & (code[history] == code[target][:, None])
-        count = alike.sum(axis=1)
-        columns += [count / np.maximum(inside.sum(axis=1), 1), np.log1p(count), alike[:, 0]]
-    return np.column_stack(columns)
 
 
 def _codes(column: pa.ChunkedArray) -> pa.Array:

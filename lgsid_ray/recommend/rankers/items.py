@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from lgsid_ray.arrays import Bool, Int64
+from lgsid_ray.recommend.rankers.batches import RankBatch
+from lgsid_ray.recommend.rankers.facts import FACTS
 
 INITIAL_STD = 0.1
 """Of the embeddings: what facts tell is not to be drowned by what nothing has been learned of yet."""
@@ -23,13 +25,20 @@ class ItemEmbedding(nn.Module):
         tokens: (items, L) SID tokens of every item, or None.
         rare: (items,) which are rare, or None for none.
         dropout: how often an ID is taken for a rare one's.
+        alike: where the numbers of these SIDs stand in `RankBatch.alike`, or None.
     """
 
     tokens: Tensor
     rare: Tensor
 
     def __init__(
-        self, items: int, dimension: int, tokens: Int64 | None, rare: Bool | None = None, dropout: float = 0.0
+        self,
+        items: int,
+        dimension: int,
+        tokens: Int64 | None,
+        rare: Bool | None = None,
+        dropout: float = 0.0,
+        alike: slice | None = None,
     ) -> None:
         super().__init__()
         self.by_id = nn.Embedding(items, dimension)
@@ -42,6 +51,12 @@ class ItemEmbedding(nn.Module):
         for module in [self.by_id, *self.by_level]:
             nn.init.normal_(module.weight, std=INITIAL_STD)
         self.width = dimension * (1 + table.shape[1])
+        self._alike = alike or slice(0, 0)
+        self.told_width = len(FACTS) + self._alike.stop - self._alike.start
+
+    def told(self, batch: RankBatch) -> Tensor:
+        """(b, told_width) what is known of samples in numbers: facts, and with SIDs how they match and follow."""
+        return torch.cat([batch.facts, batch.alike[:, self._alike]], dim=-1)
 
     def __len__(self) -> int:
         return len(self.tokens)

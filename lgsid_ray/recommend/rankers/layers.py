@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from lgsid_ray.recommend.rankers.facts import FACTS
-
 
 class Dice(nn.Module):
     """Data-adaptive activation: `p·x + (1 − p)·α·x` with `p = σ((x − E[x]) / √(Var[x] + ε))`.
@@ -92,13 +90,12 @@ class Head(nn.Module):
     """The click logit of what is known of a sample: two layers with Dice, `4 hidden` and `2 hidden` wide.
 
     Args:
-        width: of all parts together, the sample's facts not among them.
-        facts: whether it is told those, too.
+        width: of all parts together.
     """
 
-    def __init__(self, width: int, hidden: int, facts: bool = True) -> None:
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.first = nn.Linear(width + facts * len(FACTS), 4 * hidden)
+        self.first = nn.Linear(width, 4 * hidden)
         self.first_activation = Dice(4 * hidden)
         self.second = nn.Linear(4 * hidden, 2 * hidden)
         self.second_activation = Dice(2 * hidden)

@@ -68,7 +68,8 @@ class Scorer:
         limit = threshold(ranking.config, ranking.log)
         when = None if time is None else time[there]
         samples = sampling.asked(ranking.log, limit, user[there].astype(np.int32), item[there], when)
-        batches = replace(self.batches, samples=samples, told=self.batches.told.over(samples))
+        matched = [each.over(samples) for each in self.batches.matched]
+        batches = replace(self.batches, samples=samples, told=self.batches.told.over(samples), matched=matched)
         found = np.full(len(item), np.nan)
         found[there] = probabilities(self.model, batches, np.arange(len(samples)))
         return found, user >= 0

@@ -23,7 +23,7 @@ class SoftSearch(nn.Module):
         super().__init__()
         self.query = nn.Linear(width, hidden, bias=False)
         self.key = nn.Linear(width, hidden, bias=False)
-        self.head = Head(2 * width, hidden, facts=False)
+        self.head = Head(2 * width, hidden)
 
     def relevance(self, wanted: Tensor, known: Tensor, index: Tensor) -> Tensor:
         """(b, width), (u, width), (b, t) rows of `known` → (b, t)."""
@@ -40,7 +40,7 @@ class SoftSearch(nn.Module):
 class Sim(nn.Module):
     """The click logit of a target given what a search finds in a long history, the latest events, and what is known."""
 
-    needs: ClassVar = frozenset({"target", "history", "long", "gap", "facts", "label"})
+    needs: ClassVar = frozenset({"target", "history", "long", "gap", "facts", "alike", "label"})
 
     def __init__(self, items: ItemEmbedding, config: SimConfig) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Sim(nn.Module):
         self.ages = nn.Embedding(STEPS, config.dimension)
         self.attention = HeadAttention(items.width, items.width + config.dimension, config.heads, hidden)
         self.recent = TargetAttention(items.width, hidden)
-        self.head = Head(self.attention.width + 2 * items.width, hidden)
+        self.head = Head(self.attention.width + 2 * items.width + items.told_width, hidden)
 
     def forward(self, batch: RankBatch) -> Tensor:
         """(b,) logits."""
@@ -88,5 +88,5 @@ class Sim(nn.Module):
         events = torch.cat([self.items(found.item), age], dim=-1)
         searched = self.attention(wanted, events, found.valid)
         recent = self.recent(wanted, self.items(batch.history.clamp(min=0)), batch.history >= 0)
-        logit: Tensor = self.head(searched, recent, wanted, batch.facts)
+        logit: Tensor = self.head(searched, recent, wanted, self.items.told(batch))
         return logit

@@ -34,7 +34,7 @@ class CrossBias(nn.Module):
 class Twin(nn.Module):
     """The click logit of a target given what the heads find in a long history, the latest events, and what is known."""
 
-    needs: ClassVar = frozenset({"target", "history", "long", "gap", "km", "facts", "label"})
+    needs: ClassVar = frozenset({"target", "history", "long", "gap", "km", "facts", "alike", "label"})
 
     def __init__(self, items: ItemEmbedding, config: TwinConfig) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Twin(nn.Module):
         self.attention = HeadAttention(items.width, items.width, config.heads, config.hidden)
         self.cross = CrossBias(config.heads)
         self.recent = TargetAttention(items.width, config.hidden)
-        self.head = Head(self.attention.width + 2 * items.width, config.hidden)
+        self.head = Head(self.attention.width + 2 * items.width + items.told_width, config.hidden)
 
     def forward(self, batch: RankBatch) -> Tensor:
         """(b,) logits."""
@@ -51,7 +51,7 @@ class Twin(nn.Module):
         bias = self.cross(batch.gap.gather(1, found.place), batch.km.gather(1, found.place))
         searched = self.attention(wanted, self.items(found.item), found.valid, bias)
         recent = self.recent(wanted, self.items(batch.history.clamp(min=0)), batch.history >= 0)
-        logit: Tensor = self.head(searched, recent, wanted, batch.facts)
+        logit: Tensor = self.head(searched, recent, wanted, self.items.told(batch))
         return logit
 
     @torch.no_grad()
