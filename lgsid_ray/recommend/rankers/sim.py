@@ -27,7 +27,8 @@ class SoftSearch(nn.Module):
 
     def relevance(self, wanted: Tensor, known: Tensor, index: Tensor) -> Tensor:
         """(b, width), (u, width), (b, t) rows of `known` → (b, t)."""
-        return torch.einsum("bh,bth->bt", self.query(wanted), self.key(known)[index])
+        keys = F.embedding(index, self.key(known))  # thrice as fast as by brackets
+        return torch.einsum("bh,bth->bt", self.query(wanted), keys)
 
     def logit(self, wanted: Tensor, known: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         """(b,) by the events' mean with those weights: their number would else decide how large it is."""

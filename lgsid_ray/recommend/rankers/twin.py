@@ -58,7 +58,7 @@ class Twin(nn.Module):
     def scores(self, batch: RankBatch, wanted: Tensor) -> Tensor:
         """(b, t, heads) of the long history by the attention's own weights, -inf on padding; an item has one key."""
         known, index = distinct(batch.long, len(self.items))
-        keys = self.attention.key(self.items(known))[index]
+        keys = F.embedding(index, self.attention.key(self.items(known)))  # thrice as fast as by brackets
         return padded(batch, self.attention.scores(wanted, keys) + self.cross(batch.gap, batch.km))
 
     def losses(self, batch: RankBatch) -> Losses:
