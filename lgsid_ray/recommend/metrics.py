@@ -48,6 +48,15 @@ def logloss(label: NDArray, probability: AnyFloat) -> float:
     return float(log_loss(label, np.asarray(probability, dtype=np.float64), labels=[0, 1]))
 
 
+def calibration_error(label: NDArray, probability: AnyFloat, bins: int = 10) -> float:
+    """Expected calibration error: over bins of equally many samples, in the order of their probability, the mean
+    distance between their mean probability and their share of clicks (Naeini et al., AAAI 2015)."""
+    order = np.argsort(probability, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    apart = [abs(float(np.mean(probability[part])) - float(np.mean(label[part]))) for part in parts]
+    return float(np.average(apart, weights=[len(part) for part in parts]))
+
+
 def target_ranks(lists: AnyInt, target: AnyInt) -> Int64:
     """0-based place of each target in its list; the list's length where it is absent.
 

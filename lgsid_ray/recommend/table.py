@@ -23,7 +23,7 @@ def tables(rank: Metrics | None, generate: Metrics | None) -> list[Table]:
 
 
 def _rank(found: Metrics) -> Table:
-    names = list(dict.fromkeys(name for splits in found["models"].values() for name in splits["test"]["mean"]))
+    names = ["auc", "gauc", "auc_cold", "auc_new", "logloss"]
     table = _table("Click prediction, test split", ["ranker", *names])
     for model, splits in found["models"].items():
         test = splits["test"]

@@ -64,7 +64,9 @@ def _rank_table(found: dict[str, Any]) -> Markup:
                 "the standard deviation over initialisations. A gain below it is no gain, and a model below a trivial "
                 "baseline has learnt less than that rule. “trees” are boosted trees on the facts that every model is "
                 "told (habit, distance, time, popularity, kind and price), without IDs, and once more with how SIDs "
-                "match: a model that does not beat them has not earned its training. Higher is better but for log-loss."
+                "match: a model that does not beat them has not earned its training. Cold items have few training "
+                "clicks, new ones the user has not clicked before, and the tail has the last fifth of all clicks. "
+                "Higher is better but for log-loss and calibration error."
             ),
         ]
     )

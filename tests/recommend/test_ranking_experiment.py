@@ -166,6 +166,14 @@ def test_cold_items_are_those_with_few_training_clicks(xyz: np.ndarray, clicks: 
     assert found.describe()["cold_items"] == 7
 
 
+def test_the_tail_is_what_has_the_last_fifth_of_the_clicks(xyz: np.ndarray, clicks: Log) -> None:
+    ranking = Ranking.of(QUICK, ITEMS, xyz, clicks, 0)
+    train = ranking.samples.of(0)
+    count = np.bincount(ranking.samples.item[train], ranking.samples.label[train], ITEMS)
+    assert 0.15 * count.sum() < count[ranking.tail].sum() <= 0.2 * count.sum()
+    assert count[ranking.tail].max() <= count[~ranking.tail].min()
+
+
 def test_a_catalogue_without_coordinates_is_ranked_too(clicks: Log, rank_cells: Cells, plain_fit: Fit) -> None:
     visits = replace(clicks, label=np.ones(len(clicks)), kind="visits")
     ranking = Ranking.of(QUICK.model_copy(update={"epochs": 1}), ITEMS, None, visits, 0)

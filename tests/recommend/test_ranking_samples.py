@@ -87,6 +87,18 @@ def test_a_history_is_what_came_before_and_nothing_else(events: list[tuple[int, 
         assert seen[row][seen[row] >= 0].tolist() == allowed[::-1].tolist()
 
 
+def test_a_target_is_new_until_its_user_has_clicked_it_however_long_ago() -> None:
+    rng = np.random.default_rng(5)
+    users, items, times = rng.integers(0, 6, 400), rng.integers(0, ITEMS, 400), rng.integers(0, 300, 400)
+    log = read(users.tolist(), items.tolist(), times.tolist(), (rng.random(400) < 0.4).astype(float).tolist(), None)
+    samples = sampling.build(log, Negatives(ITEMS, XYZ, 1000, 0.5, 3), None, seed=0)
+    rows = np.arange(0, len(samples), 3)
+    seen = samples.histories(rows, 400)
+    expected = [target not in set(before) for target, before in zip(samples.item[rows], seen, strict=True)]
+    assert samples.new(rows).tolist() == expected
+    assert 0 < np.mean(expected) < 1
+
+
 def test_impressions_are_thinned_to_the_ratio() -> None:
     rng = np.random.default_rng(2)
     labels = (rng.random(20_000) < 0.02).astype(float)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from lgsid_ray.recommend.metrics import auc, gauc, hit_and_ndcg, interval, list_figures, logloss, target_ranks
+from lgsid_ray.recommend.metrics import (
+    auc,
+    calibration_error,
+    gauc,
+    hit_and_ndcg,
+    interval,
+    list_figures,
+    logloss,
+    target_ranks,
+)
 
 
 def test_auc_counts_ordered_pairs() -> None:
@@ -38,6 +47,14 @@ def test_gauc_is_undefined_where_no_user_has_both_labels() -> None:
 def test_logloss_follows_its_formula_and_survives_certainty() -> None:
     assert logloss(np.array([1, 0]), np.array([0.8, 0.4])) == pytest.approx(-(math.log(0.8) + math.log(0.6)) / 2)
     assert math.isfinite(logloss(np.array([1, 0]), np.array([0.0, 1.0])))
+
+
+def test_calibration_error_on_known_answers() -> None:
+    probability = np.repeat([0.2, 0.7], 50)
+    label = np.r_[np.ones(10), np.zeros(40), np.ones(25), np.zeros(25)]
+    assert calibration_error(label, probability, bins=2) == pytest.approx((0 + 0.2) / 2)
+    assert calibration_error(label[::-1], probability[::-1], bins=2) == pytest.approx(0.1)
+    assert calibration_error(np.ones(3), np.ones(3)) == 0
 
 
 def test_hit_and_ndcg_on_known_answers() -> None:

@@ -32,6 +32,8 @@ from lgsid_ray.recommend.rankers.told import Told
 from lgsid_ray.recommend.rankers.trees import Trees
 from lgsid_ray.recommend.summary import Figures
 
+_TAIL = 0.2
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -202,8 +204,19 @@ class Ranking:
             "cold_test_samples": int(self.cold[samples.item[samples.of(TEST)]].sum()),
         }
 
+    @cached_property
+    def tail(self) -> Bool:
+        """(items,) the long tail: the least clicked items, which together have a fifth of the training clicks."""
+        order = np.argsort(self._clicks, kind="stable")
+        found = np.zeros(self.items, dtype=bool)
+        found[order[np.cumsum(self._clicks[order]) <= _TAIL * self._clicks.sum()]] = True
+        return found
+
     def figures(self, split: int, score: Float64, calibrated: bool) -> Figures:
-        return figures(self.samples, self.samples.of(split), score, self.cold, calibrated)
+        rows = self.samples.of(split)
+        target = self.samples.item[rows]
+        slices = {"cold": self.cold[target], "new": self.samples.new(rows), "tail": self.tail[target]}
+        return figures(self.samples, rows, score, slices, calibrated)
 
 
 def threshold(config: RankConfig, log: Log) -> float | None:

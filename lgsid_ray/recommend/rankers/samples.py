@@ -48,6 +48,22 @@ class Samples:
         gap = self.time[rows, None] - self._at(self.moment, place)
         return np.where(inside & self.ordered, gap, 0).astype(np.float32)
 
+    def new(self, rows: Int64) -> Bool:
+        """(b,) whether the target stands nowhere in its user's events before the sample, however long ago."""
+        if not self.ordered:
+            return np.ones(len(rows), dtype=bool)
+        begins = np.unique(self.start)
+        owner = np.searchsorted(begins, np.arange(len(self.timeline)), side="right")
+        size = max(self.item.max(initial=0), self.timeline.max(initial=0)) + 1
+        keys, first = np.unique(owner * size + self.timeline, return_index=True)
+        wanted = np.searchsorted(begins, self.start[rows], side="right") * size + self.item[rows]
+        place = np.searchsorted(keys, wanted)
+        there = place < len(keys)
+        there[there] = keys[place[there]] == wanted[there]
+        seen = np.zeros(len(rows), dtype=bool)
+        seen[there] = first[place[there]] < self.end[rows[there]]
+        return ~seen
+
     def _places(self, rows: Int64, length: int) -> tuple[Int64, Bool]:
         """(b, length) places in the timeline, 0 outside a history, and which are inside."""
         place = self.end[rows, None] - np.arange(1, length + 1)

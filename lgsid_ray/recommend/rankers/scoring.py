@@ -1,12 +1,14 @@
 """Figures of a ranker or a baseline on one split."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
 
 from lgsid_ray.arrays import Bool, Float64, Int64
 from lgsid_ray.recommend.batches import moved
-from lgsid_ray.recommend.metrics import auc, gauc, logloss
+from lgsid_ray.recommend.metrics import auc, calibration_error, gauc, logloss
 from lgsid_ray.recommend.rankers.batches import RankBatches
 from lgsid_ray.recommend.rankers.samples import Samples
 from lgsid_ray.recommend.summary import Figures
@@ -29,19 +31,15 @@ def probabilities(model: nn.Module, batches: RankBatches, rows: Int64) -> Float6
     return np.concatenate(parts)
 
 
-def figures(samples: Samples, rows: Int64, score: Float64, cold: Bool, calibrated: bool) -> Figures:
-    """AUC, GAUC, AUC on cold targets, and log-loss where the scores are probabilities; None where undefined.
+def figures(samples: Samples, rows: Int64, score: Float64, slices: Mapping[str, Bool], calibrated: bool) -> Figures:
+    """AUC, GAUC and AUC on slices; of probabilities also log-loss and calibration error; None where undefined.
 
     Args:
-        cold: (n,) by item_index.
+        slices: name → (b,) which of the rows.
     """
-    label, item = samples.label[rows], samples.item[rows]
-    apart = cold[item]
-    found: Figures = {
-        "auc": auc(label, score),
-        "gauc": gauc(samples.user[rows], label, score),
-        "auc_cold": auc(label[apart], score[apart]),
-    }
+    label = samples.label[rows]
+    found: Figures = {"auc": auc(label, score), "gauc": gauc(samples.user[rows], label, score)}
+    found |= {f"auc_{name}": auc(label[some], score[some]) for name, some in slices.items()}
     if calibrated and len(rows):
-        found["logloss"] = logloss(label, score)
+        found |= {"logloss": logloss(label, score), "calibration": calibration_error(label, score)}
     return found
