@@ -44,7 +44,7 @@ class Peer(PreTrainedModel, GenerationMixin):
 
     def forward(self, input_ids: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor, **_: Any) -> CausalLMOutput:
         level = input_ids.shape[1] - 1
-        hidden = self.tiger._decoded(Written(memory, mask, input_ids.unsqueeze(1)))[:, 0, -1:]
+        hidden = self.tiger._decoded(Written(memory, mask), input_ids)[:, -1:]
         logits = torch.full((len(input_ids), 1, self.config.vocab_size), -torch.inf)
         logits[..., self.tiger.starts[level] : self.tiger.starts[level + 1]] = self.tiger._logits(hidden, level)
         return CausalLMOutput(logits=logits)

@@ -1,5 +1,7 @@
 """Sequences, TIGER and its beam search, against plain definitions."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lgsid_ray.artifacts import Trie
-from lgsid_ray.config.recommend import TigerConfig
+from lgsid_ray.config.recommend import OneRecConfig, TigerConfig
 from lgsid_ray.recommend.generators import beam
 from lgsid_ray.recommend.generators.batches import GenerateBatch
+from lgsid_ray.recommend.generators.onerec import OneRec
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
 from lgsid_ray.recommend.generators.tiger import Tiger
 from lgsid_ray.recommend.log import NO_SPLIT, TEST, TRAIN, VALID, Log
@@ -73,6 +76,29 @@ def exhaustive(model: Tiger, history: torch.Tensor, tokens: np.ndarray) -> torch
     return score
 
 
+def onerec() -> OneRec:
+    torch.manual_seed(0)
+    return OneRec(TOKENS, 4, OneRecConfig(dimension=16, layers=2, heads=2, experts=3)).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [tiger, onerec])
+def test_token_by_token_is_all_at_once_though_beams_change_places(make: Callable[[], Tiger]) -> None:
+    model, rows = make(), torch.tensor([[0, 1, 0], [2, 0, 1], [1, 1, 1]])
+    state = model.start(BATCH)
+    written = torch.cat([torch.full((3, 1), model.starts[-1]), rows[:, :-1] + model.offsets[:-1]], dim=1)
+    whole = [model._decoded(state, sid.expand(len(HISTORY), -1)) for sid in written]
+    order, token = [0, 1, 2], torch.full((len(HISTORY), 3), beam.BEGIN)
+    for level in range(model.levels):
+        logits, state = model.advance(state, token)
+        for place, number in enumerate(order):
+            torch.testing.assert_close(logits[:, place], model._logits(whole[number][:, level], level))
+        parent = [2, 0, 1] if level else [1, 2, 0]
+        order = [order[place] for place in parent]
+        state = state.take(torch.tensor(parent).expand(len(HISTORY), -1))
+        token = rows[order, level].expand(len(HISTORY), -1)
+
+
 @torch.no_grad()
 @settings(max_examples=15)
 @given(st.sets(st.tuples(*[st.integers(0, 3)] * 3), min_size=7, max_size=30), st.integers(0, 99))
@@ -97,6 +123,28 @@ def test_a_narrow_beam_yields_real_distinct_items_in_order() -> None:
     assert (np.diff(score, axis=1) <= 0).all()
     truth = exhaustive(model, HISTORY, TOKENS).numpy()
     np.testing.assert_allclose(np.take_along_axis(truth, items, 1), score, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "make", [tiger, lambda: OneRec(TOKENS, 4, OneRecConfig(dimension=16, heads=2, experts=3)).eval()]
+)
+def test_token_by_token_is_all_at_once(make: Callable[[], Tiger]) -> None:
+    model, beams = make(), 3
+    rows = torch.tensor([[[0, 1, 0], [2, 0, 1], [1, 1, 1]]]).expand(len(HISTORY), -1, -1) % torch.tensor(model.sizes)
+    state = model.start(BATCH)
+    begin = torch.full((len(HISTORY), beams, 1), model.starts[-1])
+    written = torch.cat([begin, rows[..., :-1] + model.offsets[:-1]], dim=-1)
+    parent = torch.tensor([2, 0, 1]).expand(len(HISTORY), -1)  # beams change places between two levels
+    whole = [model._decoded(state, written[:, beam]) for beam in (2, 0, 1)]
+    token, stepwise = torch.full((len(HISTORY), beams), beam.BEGIN), state
+    for level in range(model.levels):
+        logits, stepwise = model.advance(stepwise, token)
+        expected = torch.stack([model._logits(hidden[:, level], level) for hidden in whole], dim=1)
+        torch.testing.assert_close(logits if level else logits.gather(1, parent[..., None].expand_as(logits)), expected)
+        if level == 0:
+            stepwise, rows = stepwise.take(parent), rows[:, [2, 0, 1]]
+        token = rows[..., level]
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 Its preference stage, DPO on beams, is not here.
 """
 
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -75,7 +74,7 @@ class OneRec(Tiger):
         wanted = self.tokens[batch.session.clamp(min=0)]
         begin = torch.full_like(wanted[..., :1], self.starts[-1])
         rows = torch.cat([begin, wanted + self.offsets], dim=-1).flatten(1)
-        hidden = self._decoded(replace(state, rows=rows.unsqueeze(1)))[:, 0]
+        hidden = self._decoded(state, rows)
         hidden = hidden.view(*wanted.shape[:2], self.levels + 1, -1)[real]
         parts = [
             F.cross_entropy(self._logits(hidden[:, level], level), wanted[real][:, level])

@@ -1,7 +1,7 @@
 """TIGER (Rajput et al., NeurIPS 2023): an encoder-decoder transformer that writes the next SID token by token."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -11,24 +11,24 @@ from torch import Tensor, nn
 from lgsid_ray.arrays import Int64
 from lgsid_ray.config.recommend import TransformerConfig
 from lgsid_ray.recommend.generators.batches import GenerateBatch
-from lgsid_ray.recommend.generators.layers import DecoderBlock, EncoderBlock
+from lgsid_ray.recommend.generators.layers import DecoderBlock, EncoderBlock, Kept
 from lgsid_ray.recommend.panel import Losses
 
 
 @dataclass(frozen=True)
 class Written:
-    """The encoded histories, (b, s, d) with their (b, s) bool mask, and what was written: prefixes are short, so they
-    are decoded anew at every level."""
+    """The encoded histories, (b, s, d) with their (b, s) bool mask, and how much was written."""
 
     memory: Tensor
     mask: Tensor
-    rows: Tensor
-    """(b, k, l) rows of the token table, the beginning first."""
+    level: int = 0
+    """Tokens that each beam has written."""
+    kept: tuple[Kept, ...] = ()
+    """Of every block of the decoder, once something is written."""
 
     def take(self, parent: Tensor) -> "Written":
         """Go on from some of the beams: (b, k) places among the beams of each history."""
-        chosen = parent.unsqueeze(-1).expand(-1, -1, self.rows.shape[-1])
-        return replace(self, rows=self.rows.gather(1, chosen))
+        return replace(self, kept=tuple(kept.take(parent) for kept in self.kept))
 
 
 class Tiger(nn.Module):
@@ -68,7 +68,7 @@ class Tiger(nn.Module):
         wanted = self.tokens[batch.target]
         begin = wanted.new_full((len(wanted), 1), self.starts[-1])
         rows = torch.cat([begin, wanted[:, :-1] + self.offsets[:-1]], dim=-1)
-        hidden = self._decoded(replace(state, rows=rows.unsqueeze(1)))[:, 0]
+        hidden = self._decoded(state, rows)
         parts = [
             F.cross_entropy(self._logits(hidden[:, level], level), wanted[:, level]) for level in range(self.levels)
         ]
@@ -84,19 +84,23 @@ class Tiger(nn.Module):
         x = self.dropout(x.flatten(1, 2))
         for block in self.encoder:
             x = block(x, mask)
-        return Written(self.encoder_norm(x), mask, history.new_zeros((len(history), 1, 0)))
+        return Written(self.encoder_norm(x), mask)
 
     def advance(self, state: Written, token: Tensor) -> tuple[Tensor, Written]:
         """Write (b, k) tokens, the first BEGIN everywhere → (b, k, size of the next level) logits."""
-        level = state.rows.shape[-1]
+        level = state.level
         row = token + self.offsets[level - 1] if level else torch.full_like(token, self.starts[-1])
-        before = state.rows.expand(-1, token.shape[1], -1)
-        state = replace(state, rows=torch.cat([before, row.unsqueeze(-1)], dim=-1))
-        return self._logits(self._decoded(state)[:, :, -1], level), state
+        blocks = cast(list[DecoderBlock], list(self.decoder))
+        before = state.kept or [block.begin(state.memory, token.shape[1]) for block in blocks]
+        x, kept = self.dropout(self.token(row) + self._places()[level]), []
+        for block, so_far in zip(blocks, before, strict=True):
+            x, more = block.step(x, so_far, state.mask)
+            kept.append(more)
+        return self._logits(self.decoder_norm(x), level), replace(state, level=level + 1, kept=tuple(kept))
 
-    def _decoded(self, state: Written) -> Tensor:
-        """(b, k, l, d): what follows each of the state's rows."""
-        x = self.dropout(self.token(state.rows) + self._places()[: state.rows.shape[-1]])
+    def _decoded(self, state: Written, rows: Tensor) -> Tensor:
+        """(b, l, d): what follows each of the (b, l) rows of the token table, all at once."""
+        x = self.dropout(self.token(rows) + self._places()[: rows.shape[-1]])
         for block in self.decoder:
             x = block(x, state.memory, state.mask)
         normed: Tensor = self.decoder_norm(x)
