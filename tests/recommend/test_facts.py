@@ -11,7 +11,7 @@ from lgsid_ray.recommend.log import TEST, TRAIN, VALID, Log
 from lgsid_ray.recommend.rankers.alike import Alike
 from lgsid_ray.recommend.rankers.experiment import Ranking
 from lgsid_ray.recommend.rankers.facts import FACTS, KINDS, Facts, Traits
-from lgsid_ray.recommend.rankers.told import Follows
+from lgsid_ray.recommend.rankers.follows import Follows
 from lgsid_ray.recommend.rankers.trees import Trees
 from tests.recommend.conftest import ITEMS, TASTES
 

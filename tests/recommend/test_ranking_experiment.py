@@ -76,6 +76,21 @@ def test_cells_read_their_own_tokenizer_and_origin_none(
     assert widths == [0, 2, 1]
     assert found[hgit.name] != found[other.name]
     assert trained(ranking, [origin, other], plain_fit)[1][origin.name] == found[origin.name]
+    alone = Ranking.of(ranking.config, ITEMS, xyz, clicks, 0)  # which has met no other SIDs before
+    assert trained(alone, [other], plain_fit)[1][other.name] == found[other.name]
+
+
+def test_shuffled_sids_are_another_item_s(xyz: np.ndarray, clicks: Log, rank_cells: Cells) -> None:
+    ranking = Ranking.of(QUICK, ITEMS, xyz, clicks, 0)
+    given, mixed = (
+        panel_of(ranking, rank_cells(SMALL.model_copy(update={"sids": sids}))).members["rank/din/hgit/0"].items.tokens
+        for sids in ("levels", "shuffled")
+    )
+    assert (given != mixed).any(dim=1).float().mean() > 0.8
+    assert sorted(given.tolist()) == sorted(mixed.tolist())
+    assert [spoken.place for spoken in ranking._known.values()] == [slice(0, 8), slice(8, 16)]
+    levels, shuffled = (spoken.alike._raw(np.arange(500)) for spoken in ranking._known.values())
+    assert (levels != shuffled).any()
 
 
 def test_cells_learn_side_by_side_what_they_would_alone(

@@ -4,11 +4,12 @@ import numpy as np
 
 from lgsid_ray.arrays import Float32, Float64, Int64
 from lgsid_ray.artifacts.keys import prefix_numbers
+from lgsid_ray.recommend.rankers.follows import Follows
 from lgsid_ray.recommend.rankers.samples import Samples
-from lgsid_ray.recommend.rankers.told import Follows, Told
+from lgsid_ray.recommend.rankers.standardised import Standardised
 
 
-class Alike(Told):
+class Alike(Standardised):
     """For prefixes of every length: the share of the history that has the target's, the logarithm of how many have it,
     whether the latest event does, and how much likelier than usual the target's prefix follows that one's (`Follows`).
 

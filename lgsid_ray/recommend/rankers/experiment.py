@@ -28,7 +28,7 @@ from lgsid_ray.recommend.rankers.negatives import Negatives
 from lgsid_ray.recommend.rankers.registry import RANKERS
 from lgsid_ray.recommend.rankers.samples import Samples
 from lgsid_ray.recommend.rankers.scoring import CHUNK, figures, probabilities
-from lgsid_ray.recommend.rankers.told import Told
+from lgsid_ray.recommend.rankers.standardised import Standardised
 from lgsid_ray.recommend.rankers.trees import Trees
 from lgsid_ray.recommend.summary import Figures
 
@@ -242,7 +242,7 @@ def build(
     return ranker
 
 
-def _columns(told: Sequence[Told], rows: Int64) -> Float32:
+def _columns(told: Sequence[Standardised], rows: Int64) -> Float32:
     """(b, F) of samples, a chunk at a time."""
     parts = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
     return np.concatenate([np.column_stack([each.of(part) for each in told]) for part in parts])

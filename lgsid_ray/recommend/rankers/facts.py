@@ -15,8 +15,9 @@ from lgsid_ray.artifacts import Items
 from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend.folds import FOLDS, without_each
 from lgsid_ray.recommend.log import TRAIN
+from lgsid_ray.recommend.rankers.follows import CLICKS, PASSES, Follows
 from lgsid_ray.recommend.rankers.samples import Samples
-from lgsid_ray.recommend.rankers.told import CLICKS, PASSES, Follows, Told
+from lgsid_ray.recommend.rankers.standardised import Standardised
 
 KINDS = ("category_1", "category_2", "brand")
 FACTS = (
@@ -34,7 +35,7 @@ FACTS = (
     "clicks",  # log training clicks of the target
     "odds",  # log odds of its training samples, shrunk
     *KINDS,  # share of the history that is of the target's
-    "follows",  # how much likelier than usual the target is clicked after the latest event, see `told.Follows`
+    "follows",  # how much likelier than usual the target is clicked after the latest event, see `Follows`
     *(f"{kind} follows" for kind in KINDS),  # the same of kinds
     "price",  # log price; 0 where it is not known
     "dearer",  # log price less its mean over the history; 0 where either is not known
@@ -68,7 +69,7 @@ class Traits:
         return cls(np.full((items, len(KINDS)), -1, np.int32), np.full(items, np.nan, np.float32))
 
 
-class Facts(Told):
+class Facts(Standardised):
     """`FACTS` of samples.
 
     Args:
