@@ -38,6 +38,7 @@ def batch(items: int, rows: int, history: int, long: int, rng: np.random.Generat
         "gap": rng.exponential(1e6, (rows, long)).astype(np.float32),
         "km": rng.exponential(10, (rows, long)).astype(np.float32),
         "facts": told,
+        "alike": np.zeros((rows, 0), dtype=np.float32),
         "label": (rng.random(rows) < 0.2).astype(np.float32),
     }
     return RankBatch(**{name: torch.from_numpy(field) for name, field in made.items()})

@@ -41,8 +41,7 @@ class ItemEmbedding(nn.Module):
         alike: slice | None = None,
     ) -> None:
         super().__init__()
-        self.by_id = nn.Embedding(items, dimension)
-        self.of_rare = nn.Parameter(torch.zeros(dimension))
+        self.by_id = nn.Embedding(items + 1, dimension)  # the last row is that of all rare items
         self.dropout = dropout
         self.register_buffer("rare", torch.from_numpy(np.zeros(items, bool) if rare is None else rare))
         table = np.zeros((items, 0), dtype=np.int64) if tokens is None else tokens
@@ -66,6 +65,6 @@ class ItemEmbedding(nn.Module):
         token, rare = self.tokens[item], self.rare[item]
         if self.training and self.dropout:
             rare = rare | (torch.rand(item.shape, device=item.device) < self.dropout)
-        own = torch.where(rare.unsqueeze(-1), self.of_rare, self.by_id(item))
+        own = self.by_id(torch.where(rare, len(self), item))
         levels = [table(token[..., level]) for level, table in enumerate(self.by_level)]
-        return torch.cat([own, *levels], dim=-1)
+        return torch.cat([own, *levels], dim=-1) if levels else own
