@@ -20,3 +20,4 @@ class Scores(Table):
             ("probability", pa.float32()),  # of a click, as often as among the training samples
         ]
     )
+    key: ClassVar = "item_id"

@@ -71,7 +71,7 @@ def run_command(
 def demo_command(
     out: Out = "runs/demo", overrides: Set = None, ray_address: Address = None, debug: Debug = False
 ) -> None:
-    """The whole path on a synthetic city world: no data needed, about eight minutes on two cores.
+    """The whole path on a synthetic city world: no data needed, some seven minutes on two cores.
 
     It aligns the encoder too (align.enabled=true), in half of the default steps, to show beside what needs no training
     what that is worth; and trains each ranker twice instead of three times. Where the processor multiplies bfloat16

@@ -24,12 +24,15 @@ def tables(rank: Metrics | None, generate: Metrics | None) -> list[Table]:
 
 def _rank(found: Metrics) -> Table:
     names = ["auc", "gauc", "auc_cold", "auc_new", "logloss"]
-    table = _table("Click prediction, test split", ["ranker", *names])
+    table = _table(
+        "Click prediction, test split; below the line: trees on the same facts, and rules", ["ranker", *names]
+    )
     for model, splits in found["models"].items():
         test = splits["test"]
         table.add_row(model, *(_spread(test["mean"].get(name), test["std"].get(name)) for name in names))
+    table.add_section()
     for baseline, splits in found["baselines"].items():
-        table.add_row(f"{baseline} (baseline)", *(_spread(splits["test"].get(name), None) for name in names))
+        table.add_row(baseline, *(_spread(splits["test"].get(name), None) for name in names))
     return table
 
 
@@ -49,7 +52,7 @@ def _generate(found: Metrics, task: str, title: str) -> Table:
 def _spread(mean: float | None, deviation: float | None) -> str:
     if mean is None:
         return "–"
-    return f"{mean:.3f}" if deviation is None else f"{mean:.3f}±{deviation:.3f}"
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f}±{deviation:.3f}".replace("±0", "±")
 
 
 def _table(title: str, columns: list[str]) -> Table:
