@@ -1,7 +1,6 @@
 """`lgsid recommend` on a finished run that the test writes itself, with an untrained generator."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,17 +10,12 @@ from typer.testing import CliRunner
 
 from lgsid_ray.artifacts import Quarantine, Recommendations
 from lgsid_ray.cli.app import app
-from lgsid_ray.config import load
-from lgsid_ray.config.recommend import GenerateCell, GenerateConfig, Generator, SasrecConfig, TigerConfig
-from lgsid_ray.execution.run import Manifest
-from lgsid_ray.execution.stage import Cell
+from lgsid_ray.config.recommend import GenerateCell, GenerateConfig, SasrecConfig, TigerConfig
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.recommend.checkpoint import write_weights
 from lgsid_ray.recommend.generators.experiment import Generation
-from tests.recommend.conftest import panel_of
-from tests.recommend.test_recommend_stages import ITEMS, USERS, inputs
+from tests.cli.finished import finish, run_directory
+from tests.recommend.test_recommend_stages import ITEMS, USERS
 
-PRINTS = {"catalogue": "c" * 16, "tokenise": "a" * 16}
 CONFIG = GenerateConfig(history=3)
 
 
@@ -29,30 +23,13 @@ def lgsid(*words: str) -> Result:
     return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["recommend", *words])
 
 
-def finish(home: StageDir, model: Generator, arm: str, read: dict[str, StageDir]) -> None:
-    """A finished cell of a generator as it is before its first step."""
-    name = f"generate/{model.kind}/{arm}/0"
-    cell = Cell(name, GenerateCell(model=model, seed=0), read, home.child(f"{name}/{'b' * 16}").make())
-    generation = Generation.read(CONFIG, read["catalogue"], 0)
-    write_weights(cell.out, panel_of(generation, [cell]).members[name].state_dict(), generation.label(cell))
-    told: dict[str, Any] = {"stage": name, "fingerprint": "b" * 16, "version": "0", "seed": 0}
-    told |= {"config": {"generate": CONFIG.identity()}, "cell": cell.settings.identity(), "sources": [], "code": {}}
-    told |= {"inputs": {role: PRINTS[role] for role in read}, "facts": {}, "seconds": 1.0, "peak_memory_mb": 1.0}
-    manifest = Manifest.model_validate({**told, "finished": "2026-01-01T00:00:00+00:00"})
-    cell.out.write_json("manifest.json", manifest.model_dump(mode="json"))
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> StageDir:
-    found = StageDir(str(tmp_path / "run")).make()
-    found.write_json("config.json", load(None).model_dump(mode="json", by_alias=True))
-    given = inputs(tmp_path)
-    for stage, place in (("catalogue", "catalogue"), ("tokenise", "tokenise/hgit")):
-        Path(found.path(place)).mkdir(parents=True)
-        Path(given[stage].root).rename(found.path(place, PRINTS[stage]))
-        given[stage] = found.child(f"{place}/{PRINTS[stage]}")
-    finish(found, TigerConfig(dimension=16, heads=2), "hgit", given)
-    finish(found, SasrecConfig(dimension=16), "origin", {"catalogue": given["catalogue"]})
+    found, given = run_directory(tmp_path)
+    tiger, sasrec = TigerConfig(dimension=16, heads=2), SasrecConfig(dimension=16)
+    finish(found, "generate/tiger/hgit/0", GenerateCell(model=tiger, seed=0), given, CONFIG, Generation)
+    without = {"catalogue": given["catalogue"]}
+    finish(found, "generate/sasrec/origin/0", GenerateCell(model=sasrec, seed=0), without, CONFIG, Generation)
     return found
 
 

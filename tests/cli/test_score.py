@@ -11,17 +11,11 @@ from typer.testing import CliRunner
 
 from lgsid_ray.artifacts import Quarantine, Scores
 from lgsid_ray.cli.app import app
-from lgsid_ray.config import load
 from lgsid_ray.config.recommend import DinConfig, RankCell, RankConfig, SimConfig
-from lgsid_ray.execution.run import Manifest
-from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.recommend.checkpoint import write_weights
 from lgsid_ray.recommend.rankers.experiment import Ranking
-from tests.recommend.conftest import panel_of
-from tests.recommend.test_recommend_stages import inputs
+from tests.cli.finished import finish, run_directory
 
-PRINTS = {"catalogue": "c" * 16, "tokenise": "a" * 16}
 CONFIG = RankConfig(history=3, long=5)
 
 
@@ -29,30 +23,12 @@ def lgsid(*words: str) -> Result:
     return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["score", *words])
 
 
-def finish(home: StageDir, model: Any, arm: str, read: dict[str, StageDir]) -> None:
-    """A finished cell of a ranker as it is before its first step."""
-    name = f"rank/{model.kind}/{arm}/0"
-    cell = Cell(name, RankCell(model=model, seed=0), read, home.child(f"{name}/{'b' * 16}").make())
-    ranking = Ranking.read(CONFIG, read["catalogue"], 0)
-    write_weights(cell.out, panel_of(ranking, [cell]).members[name].state_dict(), ranking.label(cell))
-    told: dict[str, Any] = {"stage": name, "fingerprint": "b" * 16, "version": "0", "seed": 0}
-    told |= {"config": {"rank": CONFIG.identity()}, "cell": cell.settings.identity(), "sources": [], "code": {}}
-    told |= {"inputs": {role: PRINTS[role] for role in read}, "facts": {}, "seconds": 1.0, "peak_memory_mb": 1.0}
-    manifest = Manifest.model_validate({**told, "finished": "2026-01-01T00:00:00+00:00"})
-    cell.out.write_json("manifest.json", manifest.model_dump(mode="json"))
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> StageDir:
-    found = StageDir(str(tmp_path / "run")).make()
-    found.write_json("config.json", load(None).model_dump(mode="json", by_alias=True))
-    given = inputs(tmp_path)
-    for stage, place in (("catalogue", "catalogue"), ("tokenise", "tokenise/hgit")):
-        Path(found.path(place)).mkdir(parents=True)
-        Path(given[stage].root).rename(found.path(place, PRINTS[stage]))
-        given[stage] = found.child(f"{place}/{PRINTS[stage]}")
-    finish(found, DinConfig(), "hgit", given)
-    finish(found, SimConfig(), "origin", {"catalogue": given["catalogue"]})
+    found, given = run_directory(tmp_path)
+    finish(found, "rank/din/hgit/0", RankCell(model=DinConfig(), seed=0), given, CONFIG, Ranking)
+    without = {"catalogue": given["catalogue"]}
+    finish(found, "rank/sim/origin/0", RankCell(model=SimConfig(), seed=0), without, CONFIG, Ranking)
     return found
 
 
