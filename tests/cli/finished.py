@@ -37,7 +37,7 @@ def finish(
 ) -> None:
     """Finish the cell `name` of `settings` that has read `read`; `family`: the experiment that it is of."""
     cell = Cell(name, settings, read, home.child(f"{name}/{'b' * 16}").make())
-    experiment = kind.read(config, read["catalogue"], 0)
+    experiment = family.read(config, read["catalogue"], 0)
     write_weights(cell.out, panel_of(experiment, [cell]).members[name].state_dict(), experiment.label(cell))
     told: dict[str, Any] = {"stage": name, "fingerprint": "b" * 16, "version": "0", "seed": 0}
     told |= {"config": {name.partition("/")[0]: config.identity()}, "cell": settings.identity(), "sources": []}
