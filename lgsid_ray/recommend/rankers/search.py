@@ -9,6 +9,7 @@ from lgsid_ray.recommend.rankers.batches import RankBatch
 
 STEPS = 24
 """Steps that a time or a way is told in, see `steps`."""
+_HOUR = 3600.0
 
 
 class Found(NamedTuple):
@@ -59,6 +60,11 @@ def walked(batch: RankBatch, scores: Tensor, most: int) -> Found:
     first = first.scatter_reduce(1, named, turn, "amin")
     place = first.topk(most, largest=False, sorted=False).indices
     return _found(batch, place, scores[..., 0])
+
+
+def age_steps(gap: Tensor) -> Tensor:
+    """Seconds as steps of hours."""
+    return steps(gap / _HOUR)
 
 
 def steps(amount: Tensor) -> Tensor:

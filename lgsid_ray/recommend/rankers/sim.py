@@ -11,9 +11,7 @@ from lgsid_ray.recommend.panel import Losses
 from lgsid_ray.recommend.rankers.batches import RankBatch
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 from lgsid_ray.recommend.rankers.layers import Head, HeadAttention, TargetAttention
-from lgsid_ray.recommend.rankers.search import STEPS, Found, best, distinct, padded, steps
-
-_HOUR = 3600.0
+from lgsid_ray.recommend.rankers.search import STEPS, Found, age_steps, best, distinct, padded
 
 
 class SoftSearch(nn.Module):
@@ -85,7 +83,7 @@ class Sim(nn.Module):
         return padded(batch, torch.zeros_like(told, dtype=torch.float32).masked_fill(apart, -torch.inf))
 
     def _logit(self, batch: RankBatch, wanted: Tensor, found: Found) -> Tensor:
-        age = self.ages(steps(batch.gap.gather(1, found.place) / _HOUR))
+        age = self.ages(age_steps(batch.gap.gather(1, found.place)))
         events = torch.cat([self.items(found.item), age], dim=-1)
         searched = self.attention(wanted, events, found.valid)
         recent = self.recent(wanted, self.items(batch.history.clamp(min=0)), batch.history >= 0)

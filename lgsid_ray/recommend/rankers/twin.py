@@ -11,9 +11,7 @@ from lgsid_ray.recommend.panel import Losses
 from lgsid_ray.recommend.rankers.batches import RankBatch
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 from lgsid_ray.recommend.rankers.layers import Head, HeadAttention, TargetAttention
-from lgsid_ray.recommend.rankers.search import STEPS, distinct, padded, steps, walked
-
-_HOUR = 3600.0
+from lgsid_ray.recommend.rankers.search import STEPS, age_steps, distinct, padded, steps, walked
 
 
 class CrossBias(nn.Module):
@@ -27,7 +25,7 @@ class CrossBias(nn.Module):
 
     def forward(self, gap: Tensor, km: Tensor) -> Tensor:
         """(b, t) seconds and kilometres → (b, t, heads)."""
-        told: Tensor = self.age(steps(gap / _HOUR)) + self.way(steps(km))
+        told: Tensor = self.age(age_steps(gap)) + self.way(steps(km))
         return told
 
 
