@@ -70,25 +70,33 @@ def test_every_chance_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         table = np.array([[float(counts[a, b]) for b in range(7)] for a in range(7)])
         return table / np.maximum(table.sum(axis=1, keepdims=True), 1e-300)
 
+    def damped(counts: Counter, place: int) -> np.ndarray:
+        row = np.array([float(counts[place, other]) for other in range(7)])
+        return row / max(row.sum(), 1e-300) ** 0.5
+
     ends = np.cumsum([len(log) for log in logs]) - 1
     chances = Rules(found, 7, XYZ, ends).chances(ends, discovery=False)
     assert chances.keys() == {
-        "own_history", "own_recent", "markov", "co_occurrence", "near_and_popular", "near_history"
+        "own_history", "own_recent", "markov", "transitions", "co_occurrence", "near_and_popular", "near_history"
     }  # fmt: skip
     discovery = Rules(found, 7, XYZ, ends).chances(ends, discovery=True)
     for number, log in enumerate(logs):
         before = log[:-1][::-1]
         vote = {fade: np.zeros(7) for fade in (1.0, 0.7, 0.95)}
+        followed, beside = np.zeros(7), np.zeros(7)
         for age, item in enumerate(before):
             for fade in (1.0, 0.7):
                 vote[fade][item] += fade**age
             if age < 3:
                 vote[0.95][item] += 0.95**age
+                followed += damped(follows, item) / (1 + age)
+                beside += damped(together, item) / (1 + age)
         expected = {
             "own_history": vote[1.0],
             "own_recent": vote[0.7],
             "markov": shares(follows)[before[0]],
-            "co_occurrence": vote[0.95] @ shares(together),
+            "transitions": followed,
+            "co_occurrence": beside,
             "near_and_popular": shares(near)[before[0]],
             "near_history": vote[0.95] @ shares(near),
         }

@@ -155,7 +155,7 @@ def test_users_with_one_event_or_no_times_leave_nothing_to_judge(xyz: np.ndarray
 
 
 def test_a_catalogue_without_coordinates_has_no_rule_of_nearness(chain: Log) -> None:
-    rules = {"popularity", "own_history", "own_recent", "markov", "co_occurrence", "mixture"}
+    rules = {"popularity", "own_history", "own_recent", "markov", "transitions", "co_occurrence", "mixture"}
     assert Generation.of(QUICK, ITEMS, None, chain, 0).baselines().keys() == rules
 
 

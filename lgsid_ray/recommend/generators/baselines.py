@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from lgsid_ray.arrays import Float64, Int64
+from lgsid_ray.arrays import AnyFloat, Float64, Int64
 from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend.generators.sequences import Sequences
 
@@ -92,17 +92,23 @@ class Rules:
     def chances(self, targets: Int64, discovery: bool) -> Chances:
         """What each rule says of the targets' histories; in discovery without what is visited, and sums to 1 anew.
 
-        `own_history`: shares of its events; `own_recent`: of the latest ones. `markov`: what followed the last item.
-        `co_occurrence`: what stood up to WINDOW events from those of the history, before or after. `near_and_popular`:
-        visits per (1 + km) among the nearest of the last place; `near_history`: of all places of the history.
+        `own_history`: shares of its events; `own_recent`: of the latest ones. `markov`: what followed the last item;
+        `transitions`: what followed the latest ones, Σ c(a, b) / √c(a) / (1 + age of a), with c(a) = Σ c(a, b).
+        `co_occurrence`: likewise what stood up to WINDOW events from them, before or after. `near_and_popular`: visits
+        per (1 + km) among the nearest of the last place; `near_history`: of all places of the history.
         """
         row, item, age = self._sequences.before(targets, None)
-        votes = {fade: self._votes(len(targets), row, item, age, fade) for fade in (1.0, FAST)}
-        late, latest = age < DEPTH, age == 0
-        slow = self._votes(len(targets), row[late], item[late], age[late], SLOW)
-        last = self._votes(len(targets), row[latest], item[latest], age[latest], 1.0)
-        found = {} if discovery else {"own_history": votes[1.0], "own_recent": votes[FAST]}
-        found |= {"markov": last @ _chances(self._follows), "co_occurrence": slow @ _chances(self._together)}
+
+        def votes(weight: AnyFloat) -> sparse.csr_matrix:
+            some = weight > 0
+            pairs = (weight[some], (row[some], item[some]))
+            return _chances(sparse.csr_matrix(pairs, shape=(len(targets), self._items)))
+
+        late = age < DEPTH
+        last, recent, slow = votes(1.0 * (age == 0)), votes(late / (1.0 + age)), votes(late * SLOW**age)
+        found = {} if discovery else {"own_history": votes(np.ones(len(age))), "own_recent": votes(FAST**age)}
+        found["markov"] = last @ _chances(self._follows)
+        found |= {"transitions": recent @ _damped(self._follows), "co_occurrence": recent @ _damped(self._together)}
         if self._around is not None:
             found |= {"near_and_popular": last @ self._around, "near_history": slow @ self._around}
         if discovery:
@@ -128,9 +134,6 @@ class Rules:
         votes = (self.popular[near] + PRIOR) / (1 + chord_to_km(chord))
         shape = (self._items, self._items)
         return _chances(sparse.csr_matrix((votes.ravel(), (np.repeat(places, count), near.ravel())), shape))
-
-    def _votes(self, rows: int, row: Int64, item: Int64, age: Int64, fade: float) -> sparse.csr_matrix:
-        return _chances(sparse.csr_matrix((fade**age, (row, item)), shape=(rows, self._items)))
 
     def _visited(self, targets: Int64) -> sparse.csr_matrix:
         """(q, items) 1 where the history holds an item."""
@@ -166,6 +169,12 @@ class Rules:
 def _counts(row: Int64, column: Int64, items: int, rows: int | None = None) -> sparse.csr_matrix:
     """How often each pair occurs."""
     return sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(items if rows is None else rows, items))
+
+
+def _damped(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Rows by the roots of their sums: between counts, where what is frequent has all the say, and shares."""
+    total = np.asarray(counts.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags(1 / np.sqrt(np.where(total > 0, total, 1))) @ counts)
 
 
 def _chances(counts: sparse.csr_matrix) -> sparse.csr_matrix:

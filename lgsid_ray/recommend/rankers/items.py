@@ -15,9 +15,10 @@ INITIAL_STD = 0.1
 class ItemEmbedding(nn.Module):
     """`[e_id(i), e_1(z_1), …, e_L(z_L)]`; without tokens the ID embedding alone ("Origin").
 
-    Rare items share one ID embedding. While training, it is put in the place of any item's at times (after DropoutNet,
-    Volkovs et al., NeurIPS 2017), so that it learns what holds of items of which nothing is known, and the rest of the
-    model not to lean on IDs.
+    Rare items share one ID embedding, the last; the table has rows for the others alone, so its size is that of what
+    the log knows well and not that of the catalogue. While training, it is put in the place of any item's at times
+    (after DropoutNet, Volkovs et al., NeurIPS 2017), so that it learns what holds of items of which nothing is known,
+    and the rest of the model not to lean on IDs.
 
     Args:
         items: size of the catalogue.
@@ -29,7 +30,7 @@ class ItemEmbedding(nn.Module):
     """
 
     tokens: Tensor
-    rare: Tensor
+    row: Tensor
 
     def __init__(
         self,
@@ -41,9 +42,11 @@ class ItemEmbedding(nn.Module):
         alike: slice | None = None,
     ) -> None:
         super().__init__()
-        self.by_id = nn.Embedding(items + 1, dimension)  # the last row is that of all rare items
+        known = np.ones(items, bool) if rare is None else ~rare
+        count = int(known.sum())
+        self.by_id = nn.Embedding(count + 1, dimension)
         self.dropout = dropout
-        self.register_buffer("rare", torch.from_numpy(np.zeros(items, bool) if rare is None else rare))
+        self.register_buffer("row", torch.from_numpy(np.where(known, known.cumsum() - 1, count).astype(np.int32)))
         table = np.zeros((items, 0), dtype=np.int64) if tokens is None else tokens
         self.register_buffer("tokens", torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
         self.by_level = nn.ModuleList(nn.Embedding(int(level.max()) + 1, dimension) for level in table.T)
@@ -62,9 +65,9 @@ class ItemEmbedding(nn.Module):
 
     def forward(self, item: Tensor) -> Tensor:
         """(…) item_index → (…, width)."""
-        token, rare = self.tokens[item], self.rare[item]
+        token, row = self.tokens[item], self.row[item]
         if self.training and self.dropout:
-            rare = rare | (torch.rand(item.shape, device=item.device) < self.dropout)
-        own = self.by_id(torch.where(rare, len(self), item))
+            row = row.masked_fill(torch.rand(item.shape, device=item.device) < self.dropout, len(self.by_id.weight) - 1)
+        own = self.by_id(row)
         levels = [table(token[..., level]) for level, table in enumerate(self.by_level)]
         return torch.cat([own, *levels], dim=-1) if levels else own
