@@ -58,6 +58,11 @@ def _taught(config: RunConfig) -> bool:
     return config.space == "fused" or config.distilled
 
 
+def _probed(config: RunConfig) -> bool:
+    """Whether an aligned encoder stands beside fused embeddings."""
+    return config.aligned and _taught(config) and _located(config)
+
+
 def _preferring(config: RunConfig) -> bool:
     return config.preferring
 
@@ -76,6 +81,10 @@ def _spaces(config: RunConfig) -> dict[str, str]:
 def _compared(config: RunConfig) -> dict[str, str]:
     beside = {"embed_content": config.evaluate.content, "embed_location": _located(config)}
     return _spaces(config) | _same(*(stage for stage, there in beside.items() if there))
+
+
+def _questioned(config: RunConfig) -> dict[str, str]:
+    return _compared(config) | _same("embed_probes")
 
 
 def _judged(config: RunConfig) -> dict[str, str]:
@@ -174,6 +183,11 @@ ENTRIES: tuple[Entry, ...] = (
                 summary="aligned embeddings"), when=_aligned),
     Entry(Stage("frontier", "evaluate.stage:frontier", ("evaluate",),
                 summary="how much of geography embeddings hold, at what cost to meaning"), inputs=_compared),
+    Entry(Stage("embed_probes", "encoder.probes:embed_probes", ("encoder", "evaluate"), _same("catalogue", "align"),
+                sources=WEIGHTS, summary="embeddings of texts that no catalogue holds"), when=_probed),
+    Entry(Stage("probes", "evaluate.probes:probes", ("evaluate",),
+                summary="what embeddings make of free text, of dropped and of exchanged places"),
+          when=_probed, inputs=_questioned),
     Entry(Stage("tokenise", "tokenizer.stage:tokenise", ("tokenizer",), check="tokenizer.stage:require_items",
                 summary="semantic IDs (Eq 9-16)"), inputs=_vectors),
     Entry(Stage("stability", "tokenizer.stability:stability", ("tokenizer",), check="tokenizer.stage:require_items",

@@ -2,9 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lgsid_ray.config.base import Section
+
+ASKED_FOR = ("kind", "district", "city", "province")
+"""What a template of queries may name."""
 
 
 class EvaluateConfig(Section):
@@ -21,8 +24,20 @@ class EvaluateConfig(Section):
     """Most K-Means clusters compared with the labels (NMI, AMI); fewer where there are fewer labels."""
     cluster_items: int = Field(default=10_000, ge=2)
     """Seeded sub-sample of items that are clustered."""
+    query: str = "{kind} near {district}"
+    """What somebody types who searches the catalogue, to see what an aligned encoder makes of it: `kind` is the finer
+    category of an item, beside it there are `district`, `city` and `province`."""
     content: bool = True
     """Embed content-only prompts too, for ContentSimilarity@K."""
+
+    @field_validator("query")
+    @classmethod
+    def _names_what_there_is(cls, query: str) -> str:
+        try:
+            query.format(**dict.fromkeys(ASKED_FOR, "text"))
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"{query!r} is no template of {', '.join(ASKED_FOR)} in braces: {error}") from None
+        return query
 
 
 class ReportConfig(Section):

@@ -24,6 +24,8 @@ class Story:
     """By the stage's role, as are `histories` and `recommenders`; those of cells (`rank/din/hgit/0`) too."""
     metrics: dict[str, Any]
     """Of the stages frontier and evaluate."""
+    probes: dict[str, Any] | None
+    """None where no aligned encoder was asked."""
     frontier: list[dict[str, Any]]
     counts: dict[str, Any]
     quarantine: list[tuple[str, str, str, int]]
@@ -60,6 +62,7 @@ def read_story(inputs: Inputs, points: int, plane_points: int) -> Story:
     return Story(
         manifests={name: stage.read_json("manifest.json") for name, stage in inputs.items()},
         metrics=metrics,
+        probes=inputs["probes"].read_json("metrics.json") if "probes" in inputs else None,
         frontier=Frontier(inputs["frontier"]).read().to_pylist(),
         counts=inputs["catalogue"].read_json("counts.json"),
         quarantine=_quarantine(inputs["catalogue"]),

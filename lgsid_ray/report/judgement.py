@@ -6,6 +6,7 @@ from lgsid_ray.evaluate.table import FLOORS, between, strongest
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.markup import Markup, caption, flat, join, number, section, table, tag
 from lgsid_ray.report.numbers import GROUPS, SAVED
+from lgsid_ray.report.probes import probe_tables
 
 
 def alignment_section(story: Story) -> Markup:
@@ -49,6 +50,7 @@ def alignment_section(story: Story) -> Markup:
             "Rank correlation of cosine and nearness, the mean over queries: among items of the query's city, and "
             "among items from anywhere. 1 is the order of the map; what no label tells is the order inside a city."
         ),
+        *probe_tables(story),
         tag("h3", "Clusters against labels"),
         _cluster_table(story),
         caption(
