@@ -89,7 +89,8 @@ def searched(space: Space, split: Text, kind: Int64, asked: Asked, fusion: Fusio
 
     `found` is the latter beside as many as there are, five at most. Arms: `origin`, `fused` and `aligned` as they are
     saved; `text_fusion`, `whitened_fusion` and `content_fusion`, each with the weight that finds most in known
-    districts; `told`, whitened fusion whose queries say apart where they are meant, so that their place is put in too.
+    districts, whatever it costs in meaning, and `mixed`, which is origin and aligned so weighed; `told`, whitened
+    fusion whose queries say apart where they are meant, so that their place is put in too.
     """
     place, group = space.labels[:, -1], _groups(split[asked.item])
     there = np.array([((place == place[item]) & (kind == kind[item])).sum() for item in asked.item])
@@ -157,6 +158,8 @@ def _corpora(space: Space, asked: Asked, fusion: Fusion) -> list[Corpus]:
         fusions["content_fusion"] = space.content + white
     saved = [Corpus(arm, vectors, asked.by(arm)) for arm, vectors in spaces(space).items()]
     swept = [Corpus(arm, reference, query, added) for arm, added in fusions.items()]
+    if space.aligned is not None:
+        swept.append(Corpus("mixed", reference, query, space.aligned - reference, asked.aligned - query))
     return [*saved, *swept, Corpus("told", reference, query, white, fusion.directions(asked.place))]
 
 

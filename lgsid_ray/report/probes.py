@@ -12,6 +12,7 @@ SAVED = {
     "origin": "reference embeddings",
     "fused": "fused embeddings, as saved",
     "aligned": "the aligned model",
+    "mixed": "reference and aligned embeddings, weighed",
     "told": "whitened text fusion, told the place apart",
 }
 PLACES = {"known": "districts it was taught", "held_place": "districts held out", "held_city": "cities held out"}
@@ -43,9 +44,9 @@ def _searched(found: dict[str, Any]) -> list[Markup]:
         table(["queries about", "arm", "found", "95 %", "of the kind", "in the district", "queries"], rows, strong, 2),
         caption(
             f"Queries as somebody types them, “{found['query']}”: of the five items found, the share that is both of "
-            "the kind and in the district, beside as many as there are. Fusions that are not saved have the weight "
-            "that finds most in known districts. No fusion reads the place out of such a query, so the one that is "
-            "told it apart knows more than the others. The aligned encoder reads the query as it stands."
+            "the kind and in the district, beside as many as there are. What is saved keeps as much "
+            "meaning as its floor says; the other arms have the weight that finds most in known districts, whatever "
+            "that costs. One fusion is told apart where the query is meant, and knows more than the others."
         ),
     ]
 
