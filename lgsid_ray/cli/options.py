@@ -37,8 +37,9 @@ Address = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-class Terminated(BaseException):
-    """SIGTERM has come. Not an Exception: like KeyboardInterrupt, nobody on the way is to catch it."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come. Not an Exception, which somebody on the way might catch; and of all that a signal's handler may
+    raise while Ray waits, Ray passes on KeyboardInterrupt alone."""
 
 
 def reported(command: Callable[..., None]) -> Callable[..., None]:
@@ -49,12 +50,12 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
         try:
             with _terminable():
                 command(*args, **kwargs)
-        except KeyboardInterrupt:
-            errors.print("interrupted; give the same command again to continue")
-            raise typer.Exit(128 + signal.SIGINT) from None
         except Terminated:
             errors.print("stopped by SIGTERM; give the same command again to continue")
             raise typer.Exit(128 + signal.SIGTERM) from None
+        except KeyboardInterrupt:
+            errors.print("interrupted; give the same command again to continue")
+            raise typer.Exit(128 + signal.SIGINT) from None
         except typer.Exit:
             raise
         except Exception as error:
@@ -89,7 +90,7 @@ def _terminable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except Exception:
+    except (Exception, KeyboardInterrupt):
         if came:  # a library in whose midst it came may have made something else of it
             raise Terminated from None
         raise

@@ -33,7 +33,7 @@ TINY = {
     "evaluate.ks": "[5]",
     "evaluate.content": False,
     "rank.enabled": False,
-    "generate.epochs": 2,
+    "generate.epochs": 8,
     "generate.batch_size": 32,
     "generate.trainer.checkpoint_steps": 10,
     "report.points": 100,
@@ -84,6 +84,8 @@ def kill_in(stage: str, out: Path, seconds: float, how: signal.Signals) -> list[
         lines += process.stdout.readlines()
         assert lines[-1].startswith("stopped by SIGTERM; give the same command again"), "".join(lines[-30:])
         assert "*** SIGTERM" not in "".join(lines)
+        if stage in MIDDLE:
+            assert not any(line.startswith(f"{stage}: done") for line in lines), "it waited for the end of the stage"
     process.stdout.close()
     process.wait()
     assert process.returncode == (143 if how == signal.SIGTERM else -how), "".join(lines[-30:])

@@ -39,7 +39,7 @@ def run_of_two_items(tmp_path_factory) -> dict[str, StageDir]:
 def run_without_places(tmp_path_factory, request) -> dict[str, StageDir]:
     """A catalogue without coordinates: nothing was aligned."""
     stages = write_run(tmp_path_factory.mktemp("films"), count=60, located=False, labelled=request.param)
-    return {name: stage for name, stage in stages.items() if name not in ("embed_aligned", "reward", "align")}
+    return {name: stage for name, stage in stages.items() if name not in ("embed_aligned", "reward", "align", "probes")}
 
 
 def write_run(root: Any, count: int, located: bool = True, labelled: bool = True) -> dict[str, StageDir]:
@@ -48,7 +48,8 @@ def write_run(root: Any, count: int, located: bool = True, labelled: bool = True
     city = district // 3
     places = CENTRES[city] + rng.normal(scale=0.06, size=(count, 2))
     names = ["catalogue", "embed", "embed_content", "embed_aligned", "reward", "align", "tokenise"]
-    stages = {name: StageDir(f"{root}/{name}").make() for name in [*names, "frontier", "evaluate", "rank", "generate"]}
+    made = ("frontier", "evaluate", "probes", "rank", "generate")
+    stages = {name: StageDir(f"{root}/{name}").make() for name in [*names, *made]}
     columns: dict[str, Any] = {field.name: pa.nulls(count, field.type) for field in Items.schema}
     columns |= {"item_index": np.arange(count), "item_id": [f"i{i}" for i in range(count)]}
     columns |= {"name": [ATTACKS[i % 5] if i % 20 < 5 else f"Cafe {i}" for i in range(count)]}
@@ -68,6 +69,7 @@ def write_run(root: Any, count: int, located: bool = True, labelled: bool = True
     judged = {name: stages[name] for name in names if located or name != "embed_aligned"}
     frontier(config, judged, stages["frontier"])
     evaluate(config, judged, stages["evaluate"])
+    write_probes(stages["probes"])
     for name, stage in stages.items():
         facts = {"rows": count, "split": {"train": 180}, "sizes": [12, 8]}
         stage.write_json("manifest.json", manifest("tokenise/hgit" if name == "tokenise" else name, facts))
@@ -77,6 +79,17 @@ def write_run(root: Any, count: int, located: bool = True, labelled: bool = True
 def manifest(name: str, facts: dict[str, Any]) -> dict[str, Any]:
     fixed = {"stage": name, "fingerprint": "0123456789abcdef", "version": "0.1", "seed": 0, "seconds": 1.5}
     return fixed | {"facts": facts, "config": {}, "peak_memory_mb": 512.0, "finished": "2026-01-01T00:00:00+00:00"}
+
+
+def write_probes(stage: StageDir) -> None:
+    found = {"queries": 37, "weight": 0.0, "found": 0.8317, "interval": [0.8018, 0.8619], "kind": 0.7, "district": 0.6}
+    places = [(arm, group) for group in ("held_city", "known") for arm in ("origin", "aligned", "told")]
+    dropped = {"arm": "fused", "group": "known", "queries": 37, "itself": 0.9137, "district": 0.0471}
+    renamed = {"arm": "aligned", "items": 61, "own_names": 0.6937, "other_names": 0.5873}
+    search = [{"arm": arm, "group": group, **found} for arm, group in places]
+    stage.write_json(
+        "metrics.json", {"query": "{kind} <by> {city}", "search": search, "dropped": [dropped], "renamed": [renamed]}
+    )
 
 
 def write_quarantine(stage: StageDir) -> None:

@@ -107,8 +107,17 @@ def test_the_one_number_and_its_company(finished_run, outline):
         assert told in words
 
 
+def test_what_free_text_finds_is_told_where_an_encoder_was_asked(finished_run, outline, tmp_path):
+    words = " ".join(outline.text)
+    for told in ("“{kind} <by> {city}”", "0.832", "whitened text fusion, told the place apart", "0.914", "0.587"):
+        assert told in words, told
+    assert words.index("districts it was taught") < words.index("cities held out")
+    few = {name: stage for name, stage in finished_run.items() if name != "probes"}
+    assert "Free text" not in write(few, tmp_path)
+
+
 def test_a_run_without_alignment_says_so(finished_run, tmp_path):
-    left_out = ("reward", "align", "embed_aligned", "embed_content", "rank", "generate")
+    left_out = ("reward", "align", "embed_aligned", "embed_content", "probes", "rank", "generate")
     few = {name: stage for name, stage in finished_run.items() if name not in left_out}
     few["frontier"] = StageDir(f"{tmp_path}/frontier").make()
     frontier(RunConfig(), few, few["frontier"])
