@@ -71,10 +71,15 @@ def tune_command(
 
 
 def _print(summary: "Summary") -> None:
-    table = Table("arm", title=summary.title, title_justify="left")
-    for column in summary.columns:
-        table.add_column(column, justify="right", overflow="fold")
-    for row in summary.texts():
+    rows = [["arm", *summary.columns], *summary.texts()]
+    if len(summary.columns) > len(summary.rows):  # a terminal is higher than wide
+        rows = [list(column) for column in zip(*rows, strict=True)]
+        rows[0][0] = "measure"
+    head, *body = rows
+    table = Table(head[0], title=summary.title, title_justify="left")
+    for name in head[1:]:
+        table.add_column(name, justify="right", overflow="fold")
+    for row in body:
         table.add_row(*row)
     console.print(table)
     for line in summary.agreement:

@@ -39,11 +39,8 @@ def embed_probes(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """
     prompt = config.encoder.prompt
     items = Items(inputs["catalogue"]).read(["item_index", "category_1", "category_2", "split", *LEVELS])
-    sought, dropped, (moved, names) = (
-        pairs(items, config.seed),
-        singles(items, config.seed),
-        renamed(items, config.seed),
-    )
+    sought, dropped = pairs(items, config.seed), singles(items, config.seed)
+    moved, names = renamed(items, config.seed)
     table = Items(inputs["catalogue"])
     asked, alone, other = table.rows(sought), table.rows(dropped), table.rows(moved)
     other = other.set_column(other.schema.get_field_index("district"), "district", pa.array(names, pa.string()))
@@ -55,7 +52,7 @@ def embed_probes(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     ]
     probes = Probes(out)
     whole = pa.concat_tables(parts)
-    probes.write(whole.append_column("number", pa.array(np.arange(len(whole)))))
+    probes.write(whole.append_column("number", pa.array(np.arange(len(whole)))), "part-00000.parquet")
     for name, model in (("reference", None), ("aligned", inputs["align"].child("model"))):
         vectors = ProbeVectors(out.child(name).make())
         run_units(config.encoder, probes, vectors, lambda encoder, rows: _embedded(encoder, rows, prompt), model)
@@ -86,6 +83,8 @@ def renamed(items: pa.Table, seed: int) -> tuple[Int64, list[str]]:
     drawn = np.argsort(random_bits(seed, "probes/districts", np.arange(len(sizes))), kind="stable")
     drawn = drawn[sizes[drawn] >= FEWEST]
     drawn = drawn[np.cumsum(np.minimum(sizes[drawn], A_DISTRICT)) <= RENAMED_ITEMS]
+    if len(drawn) < 2:
+        return np.empty(0, dtype=np.int64), []
     order = _drawn("probes/renamed", seed, items, np.isin(district, drawn))
     place = np.argsort(district[order], kind="stable")
     begins = np.searchsorted(district[order][place], district[order][place])

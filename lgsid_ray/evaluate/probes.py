@@ -165,11 +165,12 @@ def _corpora(space: Space, asked: Asked, fusion: Fusion) -> list[Corpus]:
 
 def _read(folder: StageDir) -> dict[str, Asked]:
     table = Probes(folder).read(["probe", "item_index"])
-    probe = np.asarray(table.column("probe").to_pylist())
-    reference, aligned = (ProbeVectors(folder.child(name)).read() for name in ("reference", "aligned"))
-    item = table.column("item_index").to_numpy()
-    place = matrix(reference.column("location"))
-    parts = (item, vectors(reference), vectors(aligned), place)
+    item, probe = table.column("item_index").to_numpy(), np.asarray(table.column("probe").to_pylist(), dtype=str)
+    reference = aligned = place = np.empty((0, 1), dtype=np.float32)
+    if len(table):  # of no texts there are no vectors
+        tables = [ProbeVectors(folder.child(name)).read() for name in ("reference", "aligned")]
+        (reference, aligned), place = map(vectors, tables), matrix(tables[0].column("location"))
+    parts = (item, reference, aligned, place)
     return {name: Asked(*(part[probe == name] for part in parts)) for name in (SEARCH, DROPPED, RENAMED)}
 
 

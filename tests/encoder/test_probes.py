@@ -75,6 +75,21 @@ def test_districts_pass_their_names_on_in_a_circle(monkeypatch: pytest.MonkeyPat
     assert len(renamed(items, 0)[0]) == 40
 
 
+def test_without_districts_there_is_nothing_to_ask(tmp_path: Path) -> None:
+    items = catalogue()
+    for known in ([], ["ward 1"]):
+        names = pa.array([known[0] if known else None] * len(items), pa.string())
+        one = items.set_column(items.column_names.index("district"), "district", names)
+        one = one.set_column(one.column_names.index("city"), "city", pa.array(["city"] * len(items)))
+        assert renamed(one, 0) == (pytest.approx([]), [])
+    none = items.set_column(items.column_names.index("district"), "district", pa.nulls(len(items), pa.string()))
+    inputs = {name: StageDir(f"{tmp_path}/{name}").make() for name in ("catalogue", "align")}
+    Items(inputs["catalogue"]).write(none, "part-00000.parquet")
+    config, out = load(None, [f"encoder.model={tiny(inputs['align'], 0)}"]), StageDir(f"{tmp_path}/out").make()
+    assert embed_probes(config, inputs, out) == {"search": 0, "dropped": 0, "renamed": 0}
+    assert Probes(out).count() == 0
+
+
 def test_the_query_is_what_the_template_says() -> None:
     items = catalogue().slice(1, 2)
     assert search_texts(items, "{kind} near {district}, {city}") == [

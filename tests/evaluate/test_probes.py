@@ -146,3 +146,7 @@ def test_the_stage_reads_what_was_embedded(tmp_path: Path, whole: Space, fusion:
     assert metrics["dropped"] == dropped(read, split, given)
     assert metrics["renamed"] == renamed(read, given, fusion)
     assert facts == {f"found/{row['arm']}/{row['group']}": row["found"] for row in metrics["search"]}
+    stages["embed_probes"] = StageDir(f"{tmp_path}/nothing").make()
+    Probes(stages["embed_probes"]).write(table.slice(0, 0), "part-00000.parquet")
+    assert probes(load(None, ["align.enabled=true"]), stages, stages["probes"]) == {}
+    assert stages["probes"].read_json("metrics.json")["renamed"] == []

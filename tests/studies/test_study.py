@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from lgsid_ray.cli import studies as commands
 from lgsid_ray.config import load
 from lgsid_ray.config.study import load_study
 from lgsid_ray.errors import ConfigError, GateError
@@ -171,6 +172,28 @@ def test_the_table_gives_mean_and_deviation_and_dashes_where_a_seed_is_missing(t
     assert rows[0] == "arm,T@5 mean,T@5 sd,AUC mean,AUC sd"
     assert rows[1].startswith("ours,0.55,0.0707")
     assert rows[3] == "paper,,,0.6276,"
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (["AUC"], [["arm", "AUC"], ["one", "0.500"], ["two", "0.250"]]),
+        (
+            ["AUC", "Hit@10", "km"],
+            [["measure", "one", "two"], ["AUC", "0.500", "0.250"], ["Hit@10", "–", "–"], ["km", "–", "–"]],
+        ),
+    ],
+)
+def test_the_terminal_shows_many_measures_below_each_other(
+    columns: list[str], lines: list[list[str]], tmp_path: Path
+) -> None:
+    config = load(None)
+    arms = [("one", 0.5), ("two", 0.25)]
+    outcomes = [Outcome(Setting(arm, 0, config), {"AUC": value}) for arm, value in arms]
+    with commands.console.capture() as captured:
+        commands._print(summarise("t", columns, outcomes, {}))
+    shown = [line.replace("│", " ").replace("┃", " ").split() for line in captured.get().splitlines()]
+    assert [words for words in shown if words and words[0] in {line[0] for line in lines}] == lines
 
 
 def test_whether_two_columns_order_the_arms_alike_is_told(tmp_path: Path) -> None:
