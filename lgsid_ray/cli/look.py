@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("check")(check_command)
     app.command("status")(status_command)
     app.command("explain")(explain_command)
+    app.command("find")(find_command)
     app.command("schema")(schema_command)
     app.add_typer(config_app, name="config")
 
@@ -143,6 +144,22 @@ def config_show(config: Config = None, overrides: Set = None, debug: Debug = Fal
     Example: lgsid config show --config configs/gowalla.yaml --set seed=1 > mine.yaml
     """
     console.print(to_yaml(configure(config, overrides)), markup=False, soft_wrap=True, end="")
+
+
+@reported
+def find_command(
+    text: Annotated[str, typer.Argument(help="What is looked for, in words: a kind of item, a place, or both.")],
+    out: Out = "runs/run",
+    count: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
+    debug: Debug = False,
+) -> None:
+    """Items that a text means, by the run's own embeddings: what the aligned encoder makes of free text.
+
+    Example: lgsid find "Groceries near Medina" --out runs/demo
+    """
+    from lgsid_ray.cli.find import find_items
+
+    find_items(text, out, count)
 
 
 @reported

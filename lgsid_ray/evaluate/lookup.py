@@ -1,4 +1,4 @@
-"""Items whose id or name looks like what someone typed."""
+"""Items that look like what someone typed, by id or name; and those that mean it, by embeddings."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lgsid_ray.arrays import Float64
-from lgsid_ray.artifacts import Items
+from lgsid_ray.arrays import Float32, Float64, Int64
+from lgsid_ray.artifacts import Embeddings, Items
+from lgsid_ray.artifacts.embeddings import vectors
 
 COLUMNS = ["item_id", "name", "category_1", "city"]
 
@@ -28,6 +29,17 @@ def alike(items: Items, text: str, count: int) -> list[dict[str, Any]]:
         by = [("score", "descending"), ("item_id", "ascending")]
         best = pa.concat_tables([best, here.cast(best.schema)]).sort_by(by).slice(0, count)
     return best.drop_columns("score").to_pylist()
+
+
+def nearest(vector: Float32, embeddings: Embeddings, count: int) -> tuple[Int64, Float64]:
+    """(≤ count,) item_index of the largest inner products with a (d,) vector, best first, and these; read by part."""
+    item, score = np.empty(0, dtype=np.int64), np.empty(0)
+    for table in embeddings.scan(["item_index", "embedding"]):
+        item = np.concatenate([item, table.column("item_index").to_numpy()])
+        score = np.concatenate([score, vectors(table) @ vector])
+        best = np.lexsort((item, -score))[:count]
+        item, score = item[best], score[best]
+    return item, score
 
 
 def likeness(texts: pa.ChunkedArray, text: str) -> Float64:
