@@ -30,7 +30,11 @@ def find_items(text: str, out: str, count: int) -> None:
     stage, result = _embedded(run)
     told = f"{stage}/{result.fingerprint}"
     model = run.home.child(f"align/{result.inputs['align']}/model") if stage == "embed_aligned" else None
-    settings = EncoderConfig.model_validate(result.config["encoder"]) if model else run.config.encoder
+    # What the embeddings were made with, which the configuration of a later run need not be.
+    record = run.home.child(told).read_json("encoder.json")
+    settings = EncoderConfig.model_validate(
+        {name: record[name] for name in EncoderConfig.model_fields if name in record}
+    )
     encoder = make_encoder(settings, local_copy(model) if model else None)
     [vector] = encoder.encode(query_prompts([text], settings.prompt))
     found, cosine = nearest(vector, Embeddings(run.home.child(told)), count)

@@ -26,6 +26,8 @@ from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 
 K = 5
+WEIGHTS = (*TEXT_WEIGHTS, *np.geomspace(4.0, 100.0, 10).tolist())
+"""Among which arms choose: the frontiers' end where meaning is lost, which no arm here is asked to keep."""
 KNOWN, GROUPS = "known", ("known", "held_place", "held_city")
 """Queries about districts of which alignment saw items, and about districts and cities that were held out whole."""
 
@@ -179,7 +181,7 @@ def _retrieved(corpus: Corpus) -> Iterator[tuple[float, Int64]]:
     if corpus.added is None:
         yield 0.0, _nearest(corpus.query, corpus.vectors)
         return
-    for weight in map(np.float32, TEXT_WEIGHTS):
+    for weight in map(np.float32, WEIGHTS):
         query = corpus.query if corpus.more is None else unit(corpus.query + weight * corpus.more)
         yield float(weight), _nearest(query, unit(corpus.vectors + weight * corpus.added))
 

@@ -14,7 +14,7 @@ from lgsid_ray.artifacts import Embeddings, Items
 from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.cli.app import app
 from lgsid_ray.config import RunConfig, load
-from lgsid_ray.encoder.model import make_encoder
+from lgsid_ray.encoder.model import identity, make_encoder
 from lgsid_ray.encoder.prompts import full_prompts
 from lgsid_ray.execution.run import Manifest
 from lgsid_ray.execution.storage import StageDir
@@ -56,6 +56,7 @@ def embed(home: StageDir, stage: str, config: RunConfig, path: str | None = None
     told = {"stage": stage, "fingerprint": PRINTS[stage], "version": "0", "cell": None, "seed": None}
     told |= {"config": {"encoder": config.encoder.identity()}, "inputs": PRINTS, "sources": [], "code": {}}
     told |= {"facts": {}, "seconds": 1.0, "peak_memory_mb": 1.0, "finished": "2026-01-01T00:00:00+00:00"}
+    out.write_json("encoder.json", identity(config.encoder, path))
     out.write_json("manifest.json", Manifest.model_validate(told).model_dump(mode="json"))
     return prompts
 
@@ -66,7 +67,7 @@ def found_ids(result: Result) -> list[str]:
 
 
 def test_the_nearest_by_the_reference_encoder(home: StageDir) -> None:
-    config = load(None, ["encoder.kind=random_projection", "encoder.dimension=64"])
+    config = load(None, ["encoder.kind=random_projection", "encoder.dimension=48"])  # not the latest run's
     prompts = embed(home, "embed", config)
     vectors = make_encoder(config.encoder).encode(prompts)
     for asked in (0, 20):
