@@ -38,15 +38,22 @@ def _rank(found: Metrics) -> Table:
 
 def _generate(found: Metrics, task: str, title: str) -> Table:
     names = ["hit@5", "hit@10", "ndcg@10", "mrr"]
-    table = _table(f"{title}; below the line: rules that count", ["generator", *names, "95 % of hit@10"])
-    for group in (found["models"], found["baselines"]):
+    columns = ["generator", *names, "95 % of hit@10", "hit@10 beyond the mixture"]
+    table = _table(f"{title}; below the line: rules that count", columns)
+    for group in (found["models"] | found["blends"], found["baselines"]):
         table.add_section()
         for name, splits in group.items():
             figures = splits["test"].get(task)
             if figures is not None:
                 within = f"{figures['hit@10_low']:.3f} to {figures['hit@10_high']:.3f}"
-                table.add_row(name, *(_spread(figures[key], None) for key in names), within)
+                table.add_row(name, *(_spread(figures[key], None) for key in names), within, _worth(found, name, task))
     return table
+
+
+def _worth(found: Metrics, name: str, task: str) -> str:
+    """How far a blend is ahead of the rules' own mixture, and what 95 % of the bootstrap lies between."""
+    gain = found["worth"].get(name, {}).get("test", {}).get(task)
+    return f"{gain['hit@10']:+.3f} ({gain['hit@10_low']:+.3f} to {gain['hit@10_high']:+.3f})" if gain else ""
 
 
 def _spread(mean: float | None, deviation: float | None) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lgsid_ray.artifacts.frontier import ARMS
+from lgsid_ray.artifacts.probes import SEARCH
 from lgsid_ray.evaluate.table import between, strongest
 from lgsid_ray.report.inputs import Story
 from lgsid_ray.report.markup import Markup, caption, flat, join, number, section, table, tag
@@ -16,14 +17,16 @@ GROUPS = {
 }
 SAVED = {"aligned": "the aligned model", "fused": "fused embeddings, which train nothing"}
 """What the spaces beside origin are called, in the order of the page."""
+SEARCHED = {"fused": "fused embeddings", "origin": "reference embeddings"}
+"""Beside the aligned model, where free text is searched for."""
 
 
 def header(story: Story) -> Markup:
     """The one number, and what stands beside it; without coordinates there is none, and a sentence that says so."""
     metrics = story.metrics
-    items = _card(number(metrics["items"]), "items with a semantic ID")
+    items = [*_worth_cards(story), _card(number(metrics["items"]), "items with a semantic ID")]
     if story.unlocated:
-        return _head("Semantic IDs: what this run found", story.unlocated, [items])
+        return _head("Semantic IDs: what this run found", story.unlocated, items)
     found, saved = metrics["frontier"].get("all", {}), metrics["saved"].get("all", {})
     named = [name for name in SAVED if name in saved and "kept" in saved[name]]
     cards = [card for name in named for card in _saved_cards(story, name)]
@@ -39,7 +42,7 @@ def header(story: Story) -> Markup:
     if "aligned" not in named:
         vectors = "location texts fused into the" if "fused" in named else "the"
         lead += f" This run aligned nothing: the semantic IDs rest on {vectors} reference embeddings."
-    head = _head("Geographic semantic IDs: what this run found", lead, [*cards, items])
+    head = _head("Geographic semantic IDs: what this run found", lead, [*cards, *_search_cards(story), *items])
     reason = f"Why there is a dash: {found['reason']}." if "reason" in found else ""
     return join([head, caption(reason)]) if reason else head
 
@@ -59,6 +62,34 @@ def _saved_cards(story: Story, name: str) -> list[Markup]:
         if "kept" in saved.get(group, {}).get(name, {}):
             told = f"{SAVED[name]}, {GROUPS[group]}, keeping {saved[group][name]['kept']:.1%}"
             cards.append(_card(number(saved[group][name]["saved"], 2), told))
+    return cards
+
+
+def _search_cards(story: Story) -> list[Markup]:
+    """What free text finds by the aligned model, beside what is saved without training."""
+    if story.probes is None:
+        return []
+    known = {row["arm"]: row["found"] for row in story.probes[SEARCH] if row["group"] == "known"}
+    beside = [f"{number(known[arm], 2)} by {name}" for arm, name in SEARCHED.items() if arm in known]
+    if "aligned" not in known:
+        return []
+    text = f"of what free text finds is of the kind and in the district asked for; {' and '.join(beside)}"
+    return [_card(number(known["aligned"], 2), text)]
+
+
+def _worth_cards(story: Story) -> list[Markup]:
+    """What each generator adds to the rules that count."""
+    found = story.recommenders.get("generate", {})
+    cards = []
+    for name, splits in found.get("worth", {}).items():
+        blend, gain = found["blends"][name]["test"]["next"], splits["test"]["next"]
+        if gain:
+            sure = f"{100 * gain['hit@10_low']:+.1f} to {100 * gain['hit@10_high']:+.1f}"
+            text = (
+                f"points of Hit@10 for the next item are added to all rules that count by the generator of {name}: "
+                f"{number(blend['hit@10'], 3)} (95 %: {sure})"
+            )
+            cards.append(_card(f"{100 * gain['hit@10']:+.1f}", text))
     return cards
 
 

@@ -10,8 +10,10 @@ CAPTIONS = {
         "What comes next, {test} users",
         "Leave-last-out on the test split over the whole catalogue; repeated visits count. A generator is worth its "
         "training only where it beats what counts: “mixture” weighs all rules below the models, by weights that were "
-        "fitted on validation targets. hit@10_cold is of targets with at most five training visits; within_…km is the "
-        "share of the ten best that lies so near to the user's last place. The last column is a bootstrap over users.",
+        "fitted on validation targets, and “+ rules” weighs the generator among them, which is what “lgsid recommend” "
+        "gives. The last column tells how far that is ahead of the mixture without the generator, user by user: what "
+        "the training is worth. hit@10_cold is of targets with at most five training visits; within_…km is the "
+        "share of the ten best that lies so near to the user's last place. Intervals are of a bootstrap over users.",
     ),
     "discovery": (
         "What is new, {test} users",
@@ -80,7 +82,7 @@ def _task(found: dict[str, Any], task: str) -> list[Markup]:
     """The table of one of the two tasks; nothing where it has no target."""
     tables = {
         name: splits["test"][task]
-        for name, splits in (found["models"] | found["baselines"]).items()
+        for name, splits in (found["models"] | found["blends"] | found["baselines"]).items()
         if splits["test"].get(task)
     }
     if not tables:
@@ -89,18 +91,23 @@ def _task(found: dict[str, Any], task: str) -> list[Markup]:
     rows = [
         [
             name,
-            "model" if name in found["models"] else "counts",
+            "model" if name in found["models"] else "both" if name in found["blends"] else "counts",
             *(number(figures[key]) for key in names),
             f"{number(figures['hit@10_low'])} to {number(figures['hit@10_high'])}",
+            _worth(found["worth"].get(name, {}).get("test", {}).get(task)),
         ]
         for name, figures in tables.items()
     ]
-    strong = [place for place, name in enumerate(tables) if name in found["models"]]
+    strong = [place for place, name in enumerate(tables) if name in found["blends"]]
     return [
         tag("h4", CAPTIONS[task][0].format(**found["queries" if task == "next" else "discovery"])),
-        table(["generator", "kind", *names, "95 % of hit@10"], rows, strong, text_columns=2),
+        table(["generator", "kind", *names, "95 % of hit@10", "beyond the mixture"], rows, strong, text_columns=2),
         caption(CAPTIONS[task][1]),
     ]
+
+
+def _worth(gain: dict[str, float] | None) -> str:
+    return f"{gain['hit@10']:+.4f} ({gain['hit@10_low']:+.4f} to {gain['hit@10_high']:+.4f})" if gain else ""
 
 
 def _with_spread(mean: float | None, deviation: float | None) -> str:

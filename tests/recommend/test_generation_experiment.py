@@ -54,6 +54,11 @@ def test_it_learns_a_chain_and_beats_popularity(
     found = each[cell.name]
     baselines = generation.baselines()
     assert found["test"]["next"]["hit@5"] > 0.9
+    assert found["blend"]["test"]["next"]["hit@5"] > 0.9
+    for task in ("next", "discovery"):
+        assert sum(found["blend"]["weights"][task].values()) == pytest.approx(1)
+        worth = found["worth"]["test"][task]
+        assert worth["hit@10_low"] <= worth["hit@10"] <= worth["hit@10_high"]
     assert baselines["markov"]["test"]["next"]["hit@5"] > 0.9
     assert baselines["mixture"]["test"]["next"]["hit@5"] > 0.9
     assert baselines["popularity"]["test"]["next"]["hit@10"] < 0.4
@@ -70,12 +75,16 @@ def test_the_table_tells_means_over_seeds(xyz: np.ndarray, chain: Log, tmp_path:
     for seed, hit in ((0, 0.2), (1, 0.4)):
         figures = {"next": {"hit@10": hit}, "discovery": None}
         folder = StageDir(f"{tmp_path}/{seed}").make()
-        folder.write_json("metrics.json", {"valid": figures, "test": figures, "best_epoch": 3})
+        judged = {"valid": figures, "test": figures}
+        blend = judged | {"weights": {"next": {"generator": 1.0}, "discovery": None}}
+        folder.write_json("metrics.json", {**judged, "blend": blend, "worth": judged, "best_epoch": 3})
         inputs[f"generate/tiger/hgit/{seed}"] = folder
     found = table(Generation.of(QUICK, ITEMS, xyz, chain, 0), {"catalogue": StageDir("nowhere"), **inputs})
     assert found["models"]["tiger/hgit"]["test"]["next"] == {"hit@10": pytest.approx(0.3)}
     assert found["models"]["tiger/hgit"]["test"]["std"] == {"hit@10": pytest.approx(0.1)}
     assert found["models"]["tiger/hgit"]["test"]["discovery"] is None
+    for part in ("blends", "worth"):
+        assert found[part]["tiger/hgit + rules"]["test"]["next"] == {"hit@10": pytest.approx(0.3)}
     assert found["queries"] == found["discovery"] == {"valid": 120, "test": 120}
 
 
@@ -155,8 +164,8 @@ def test_users_with_one_event_or_no_times_leave_nothing_to_judge(xyz: np.ndarray
 
 
 def test_a_catalogue_without_coordinates_has_no_rule_of_nearness(chain: Log) -> None:
-    rules = {"popularity", "own_history", "own_recent", "markov", "transitions", "co_occurrence", "mixture"}
-    assert Generation.of(QUICK, ITEMS, None, chain, 0).baselines().keys() == rules
+    rules = {"popularity", "own_history", "own_recent", "markov", "transitions", "co_occurrence", "companions"}
+    assert Generation.of(QUICK, ITEMS, None, chain, 0).baselines().keys() == rules | {"mixture"}
 
 
 def test_impossible_settings_are_refused() -> None:

@@ -16,10 +16,10 @@ from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import haversine_km
 from lgsid_ray.recommend.checkpoint import WEIGHTS, label, read_weights, write_weights
 from lgsid_ray.recommend.generators.candidates import Candidates
-from lgsid_ray.recommend.generators.experiment import Generation
+from lgsid_ray.recommend.generators.experiment import Generation, generated
 from lgsid_ray.recommend.generators.lists import Request, write_lists
 from lgsid_ray.recommend.generators.recommender import Limit, Recommender
-from lgsid_ray.recommend.log import NO_SPLIT
+from lgsid_ray.recommend.log import NO_SPLIT, TEST
 from tests.recommend.conftest import Fit, panel_of, write_sids
 from tests.recommend.test_generation import XYZ, sequences
 from tests.recommend.test_recommend_stages import EVENTS, ITEMS, USERS, inputs
@@ -38,7 +38,9 @@ def cell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     generation = Generation.read(CONFIG, given["catalogue"], 0)
     panel = panel_of(generation, [made])
     plain_fit(CONFIG, panel, generation.batches([made]))
-    write_weights(made.out.make(), panel.members[made.name].state_dict(), generation.label(made))
+    member = panel.members[made.name]
+    write_weights(made.out.make(), member.state_dict(), generation.label(made))
+    made.out.write_json("metrics.json", generation.judge(made, member))
     return made
 
 
@@ -94,7 +96,8 @@ def test_a_limit_gives_the_best_of_what_is_within_it(cell: Cell) -> None:
     recommender = Recommender.load(cell, CONFIG, 0)
     users = np.array([5, 3, USERS])
     lat, lon = 40 + np.arange(ITEMS) / 50, np.arange(ITEMS) / 40
-    whole = recommender.lists(users, ITEMS, new=False).to_pandas()  # as many beams as items: all are scored
+    # As many beams as items: all are scored.
+    each = {new: recommender.lists(users, ITEMS, new).to_pandas() for new in (False, True)}
     for limit in (Limit(km=9.0), Limit(km=9.0, point=(40.3, 0.4)), Limit(km=0.5, point=(0.0, 0.0))):
         for new in (False, True):
             found = recommender.lists(users, ITEMS, new, limit).to_pandas()
@@ -103,7 +106,7 @@ def test_a_limit_gives_the_best_of_what_is_within_it(cell: Cell) -> None:
                 centre = limit.point or (lat[last], lon[last])
                 inside = np.flatnonzero(haversine_km(*centre, lat, lon) <= limit.km)
                 inside = [i for i in inside if not new or (i - user * 7) % ITEMS >= EVENTS]
-                mine = found[found["user_id"] == f"u{user}"]
+                mine, whole = found[found["user_id"] == f"u{user}"], each[new]
                 expected = whole[(whole["user_id"] == f"u{user}") & whole["item_index"].isin(inside)]
                 assert mine["item_index"].tolist() == expected["item_index"].tolist()
                 np.testing.assert_allclose(mine["probability"], expected["probability"], rtol=1e-4, atol=1e-7)
@@ -113,6 +116,30 @@ def test_a_limit_gives_the_best_of_what_is_within_it(cell: Cell) -> None:
     flat = replace(recommender, generation=replace(recommender.generation, xyz=None))
     with pytest.raises(ConfigError, match="no coordinates"):
         flat.lists(users, 5, False, Limit(km=3.0))
+
+
+def test_lists_are_those_that_were_judged(cell: Cell) -> None:
+    """Asked at the test events instead of behind them, the blend finds what its figures say."""
+    recommender, measured = Recommender.load(cell, CONFIG, 0), cell.out.read_json("metrics.json")
+    generation = Generation.read(CONFIG, cell.inputs["catalogue"], 0)
+    queries = generation.queries(TEST, "next")
+    places = queries + np.arange(len(queries))  # an open event stands behind each user before
+    listed = generated(recommender.model, recommender.batches, places, recommender.trie, CONFIG.beams, False)
+    lists, _ = recommender.blend.lists(places, listed, 20)
+    assert generation.figures(queries, lists) == measured["blend"]["test"]["next"]
+    mixture = generation.baselines()["mixture"]["test"]["next"]
+    worth = measured["worth"]["test"]["next"]
+    assert worth["hit@10"] == pytest.approx(measured["blend"]["test"]["next"]["hit@10"] - mixture["hit@10"])
+
+
+def test_a_cell_that_knows_no_rules_is_refused(cell: Cell) -> None:
+    measured = cell.out.read_json("metrics.json")
+    cell.out.write_json("metrics.json", {name: measured[name] for name in ("valid", "test")})
+    try:
+        with pytest.raises(StorageError, match="earlier version, without the rules; run `lgsid generate` again"):
+            Recommender.load(cell, CONFIG, 0)
+    finally:
+        cell.out.write_json("metrics.json", measured)
 
 
 def test_a_user_without_a_history_has_no_list(cell: Cell) -> None:

@@ -20,14 +20,19 @@ def generation(discovery: bool) -> dict[str, Any]:
     def test(hit: float) -> dict[str, Any]:
         return {"test": {"next": figures(hit), "discovery": figures(hit / 2) if discovery else None}}
 
-    models = {"tiger/hgit": test(0.4)}
+    def gain(ahead: float) -> dict[str, float]:
+        return {"hit@10": ahead, "hit@10_low": ahead - 0.01, "hit@10_high": ahead + 0.01}
+
+    models, blends = {"tiger/hgit": test(0.4)}, {"tiger/hgit + rules": test(0.55)}
+    worth = {"tiger/hgit + rules": {"test": {"next": gain(0.05), "discovery": gain(-0.02) if discovery else None}}}
     counting = {"popularity": test(0.1), "own_history": {"test": {"next": figures(0.3)}}, "mixture": test(0.5)}
-    return {"models": models, "baselines": counting, "queries": {"test": 1500}, "discovery": {"test": 624}}
+    counted = {"queries": {"test": 1500}, "discovery": {"test": 624}}
+    return {"models": models, "blends": blends, "worth": worth, "baselines": counting, **counted}
 
 
 @pytest.mark.parametrize("discovery", [True, False])
 def test_the_terminal_sets_models_beside_what_counts(discovery: bool) -> None:
-    console = Console(width=120)
+    console = Console(width=160)
     with console.capture() as captured:
         for table in tables(None, generation(discovery)):
             console.print(table)
@@ -40,6 +45,8 @@ def test_the_terminal_sets_models_beside_what_counts(discovery: bool) -> None:
     assert any("own_history" in line and "0.300" in line for line in next_item)
     assert any("mixture" in line and "0.250" in line for line in new) == discovery
     assert not any("own_history" in line for line in new)
+    assert any("+ rules" in line and "0.550" in line and "+0.050 (+0.040 to +0.060)" in line for line in next_item)
+    assert any("+ rules" in line and "-0.020 (-0.030 to -0.010)" in line for line in new) == discovery
 
 
 @pytest.mark.parametrize("discovery", [True, False])
@@ -47,6 +54,8 @@ def test_the_page_sets_models_beside_what_counts(discovery: bool) -> None:
     page = str(_generate_table(generation(discovery)))
     assert "What comes next, 1500 users" in page
     assert ("What is new, 624 users" in page) == discovery
-    assert page.count("tiger/hgit") == page.count("mixture</t") == 1 + discovery
+    assert page.count("tiger/hgit<") == page.count("tiger/hgit + rules<") == page.count("mixture</td") == 1 + discovery
+    assert "+0.0500 (+0.0400 to +0.0600)" in page
+    assert ("-0.0200 (-0.0300 to -0.0100)" in page) == discovery
     assert "0.3900 to 0.4100" in page
     assert "_low" not in page

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from lgsid_ray.arrays import AnyFloat, Float64, Int64
+from lgsid_ray.arrays import AnyFloat, Bool, Float64, Int64
 from lgsid_ray.geo.distance import chord_to_km
 from lgsid_ray.recommend.generators.sequences import Sequences
 
@@ -30,6 +30,8 @@ _TIE = 1e-9  # weight of popularity where a rule calls two items equal; no two d
 
 Chances = dict[str, sparse.csr_matrix]
 """Rule → (q, items) P(next item | history); a row may be empty, where a rule has nothing to say."""
+Weights = dict[str, float]
+"""Of a mixture, by rule, `popularity` and `uniform` among them; they sum to 1."""
 
 
 class Rules:
@@ -45,6 +47,7 @@ class Rules:
         self._sequences, self._items = sequences, items
         seen, source, target = sequences.training()
         self.popular: Int64 = np.bincount(seen, minlength=items)
+        self._by_popularity = np.argsort(-self.popular, kind="stable")
         self._share = (self.popular + PRIOR) / (len(seen) + PRIOR * items)
         asked = np.zeros(items, dtype=bool)
         asked[sequences.before(targets, DEPTH)[1]] = True
@@ -53,32 +56,49 @@ class Rules:
         self._follows = _counts(source[known], target[known], items)
         self._around = None if xyz is None else self._nearby(xyz)
 
-    def lists(self, targets: Int64, length: int, weights: dict[str, float] | None, discovery: bool) -> dict[str, Int64]:
+    def lists(self, targets: Int64, chances: Chances, length: int, discovery: bool) -> dict[str, Int64]:
         """(q, length) item_index by rule, likeliest first; ties, and what a rule has no list for, go by popularity.
 
         -1 where a catalogue has fewer items.
 
         Args:
-            weights: the mixture's; without them it is left out.
             discovery: leave out what the history holds; all targets are new to their users.
         """
-        chances, nothing = self.chances(targets, discovery), sparse.csr_matrix((len(targets), self._items))
+        nothing = sparse.csr_matrix((len(targets), self._items))
         visited = self._visited(targets) if discovery else nothing
-        found = {"popularity": self._best(nothing, visited, length)}
-        found |= {name: self._best(chance, visited, length) for name, chance in chances.items()}
-        if weights is not None:
-            mixed = sum((weights[name] * chance for name, chance in chances.items()), nothing)
-            found["mixture"] = self._best(mixed, visited, length, weights["popularity"])
-        return found
+        return {
+            name: self._best(chance, visited, length)[0] for name, chance in {"popularity": nothing, **chances}.items()
+        }
 
-    def weights(self, targets: Int64, discovery: bool) -> dict[str, float] | None:
-        """The weights under which these targets are likeliest, by rule, `popularity` and `uniform` among them.
+    def mixture(
+        self,
+        targets: Int64,
+        chances: Chances,
+        weights: Weights,
+        length: int,
+        discovery: bool,
+        inside: Bool | None = None,
+    ) -> tuple[Int64, Float64]:
+        """(q, length) item_index by the weighted sum of all chances, likeliest first, and these sums.
+
+        Args:
+            inside: (items,) which may be listed at all; None: all.
+        """
+        nothing = sparse.csr_matrix((len(targets), self._items))
+        mixed = sum((weights[name] * chance for name, chance in chances.items() if name in weights), nothing)
+        lists, chance = self._best(
+            mixed, self._visited(targets) if discovery else nothing, length, weights["popularity"], inside
+        )
+        return lists, np.where(lists >= 0, chance + weights["uniform"] / self._items, 0.0)
+
+    def weights(self, targets: Int64, chances: Chances) -> Weights | None:
+        """The weights under which these targets are likeliest.
 
         None where there is no target. By expectation maximisation, which has one maximum here.
         """
         if not len(targets):
             return None
-        chances, item = self.chances(targets, discovery), self._sequences.item[targets]
+        item = self._sequences.item[targets]
         row = np.arange(len(item))
         columns = {name: np.asarray(chance[row, item]).ravel() for name, chance in chances.items()}
         columns |= {"popularity": self._share[item], "uniform": np.full(len(item), 1 / self._items)}
@@ -94,8 +114,9 @@ class Rules:
 
         `own_history`: shares of its events; `own_recent`: of the latest ones. `markov`: what followed the last item;
         `transitions`: what followed the latest ones, Σ c(a, b) / √c(a) / (1 + age of a), with c(a) = Σ c(a, b).
-        `co_occurrence`: likewise what stood up to WINDOW events from them, before or after. `near_and_popular`: visits
-        per (1 + km) among the nearest of the last place; `near_history`: of all places of the history.
+        `co_occurrence`: likewise what stood up to WINDOW events from them, before or after; `companions`: the same by
+        Σ c(a, b) / c(a) · SLOW^age, which asks the whole history. `near_and_popular`: visits per (1 + km) among the
+        nearest of the last place; `near_history`: of all places of the history.
         """
         row, item, age = self._sequences.before(targets, None)
 
@@ -109,6 +130,7 @@ class Rules:
         found = {} if discovery else {"own_history": votes(np.ones(len(age))), "own_recent": votes(FAST**age)}
         found["markov"] = last @ _chances(self._follows)
         found |= {"transitions": recent @ _damped(self._follows), "co_occurrence": recent @ _damped(self._together)}
+        found["companions"] = slow @ _chances(self._together)
         if self._around is not None:
             found |= {"near_and_popular": last @ self._around, "near_history": slow @ self._around}
         if discovery:
@@ -143,17 +165,24 @@ class Rules:
         return found
 
     def _best(
-        self, score: sparse.csr_matrix, visited: sparse.csr_matrix, length: int, popularity: float = 0.0
-    ) -> Int64:
-        """(q, length): the largest of score + `popularity` · share of visits, but for the visited ones."""
+        self,
+        score: sparse.csr_matrix,
+        visited: sparse.csr_matrix,
+        length: int,
+        popularity: float = 0.0,
+        inside: Bool | None = None,
+    ) -> tuple[Int64, Float64]:
+        """(q, length): the largest of score + `popularity` · share of visits, but for the visited ones; and these."""
         bonus = (popularity + _TIE) * self._share
-        order = np.lexsort((np.arange(self._items), -self.popular))
-        lists = np.full((score.shape[0], length), -1)
+        order = self._by_popularity if inside is None else self._by_popularity[inside[self._by_popularity]]
+        lists, sums = np.full((score.shape[0], length), -1), np.zeros((score.shape[0], length))
         spent = np.zeros(self._items, dtype=bool)
         for row in range(len(lists)):
             out = visited.indices[visited.indptr[row] : visited.indptr[row + 1]]
             span = slice(score.indptr[row], score.indptr[row + 1])
-            told, chance = score.indices[span][score.data[span] > 0], score.data[span][score.data[span] > 0]
+            told, chance = score.indices[span], score.data[span]
+            real = chance > 0 if inside is None else (chance > 0) & inside[told]
+            told, chance = told[real], chance[real]
             spent[told] = spent[out] = True
             # The most popular of the rest: all others of it have the bonus alone, and less of it.
             head = order[: length + len(told) + len(out)]
@@ -161,9 +190,9 @@ class Rules:
             spent[told] = spent[out] = False
             total = bonus[item]
             total[: len(told)] += chance
-            best = item[np.lexsort((item, -total))][:length]
-            lists[row, : len(best)] = best
-        return lists
+            best = np.lexsort((item, -total))[:length]
+            lists[row, : len(best)], sums[row, : len(best)] = item[best], total[best]
+        return lists, sums
 
 
 def _counts(row: Int64, column: Int64, items: int, rows: int | None = None) -> sparse.csr_matrix:

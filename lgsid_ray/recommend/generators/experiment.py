@@ -19,13 +19,14 @@ from lgsid_ray.recommend import log as logs
 from lgsid_ray.recommend.batches import moved
 from lgsid_ray.recommend.checkpoint import label
 from lgsid_ray.recommend.generators import beam
-from lgsid_ray.recommend.generators.baselines import Rules
+from lgsid_ray.recommend.generators.baselines import Rules, Weights
 from lgsid_ray.recommend.generators.batches import GenerateBatches
+from lgsid_ray.recommend.generators.blend import Blend, Listed
 from lgsid_ray.recommend.generators.candidates import Candidates
 from lgsid_ray.recommend.generators.registry import GENERATORS
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
 from lgsid_ray.recommend.log import SPLITS, TEST, TRAIN, VALID, Log, Unusable
-from lgsid_ray.recommend.metrics import list_figures, target_ranks
+from lgsid_ray.recommend.metrics import gain_figures, list_figures, target_ranks
 
 KS, TOLD = (1, 5, 10, 20), 10
 """Lengths of lists that are judged, and the one whose figures have an interval."""
@@ -33,8 +34,9 @@ NEXT, DISCOVERY = "next", "discovery"
 """The tasks: what comes next, of all items; and, of targets new to their user, what the user has not visited yet."""
 COLD, WITHIN_KM = 5, (1, 5, 20)
 """Targets with at most so many training visits are also judged apart; and distances that lists are told by."""
-QUERIES = 256
-"""Histories decoded at once."""
+BEAMS = 5_000
+"""Of all histories that are decoded at once."""
+Figures = dict[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,42 @@ class Generation:
         return targets[self.sequences.is_new(targets)] if task == DISCOVERY else targets
 
     def judge(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
-        """Figures of the cell's trained model on valid and test by task, over the whole catalogue."""
+        """Figures of the cell's trained model on valid and test by task, over the whole catalogue.
+
+        `blend`: those of its mixture with the rules, and the weights, fitted on validation targets. `worth`: by how
+        much it is ahead of the rules' own mixture, target by target.
+        """
         tokenise, batches = cell.inputs.get("tokenise"), self.batches([cell])
         trie = Trie.load(tokenise) if tokenise else Trie.build(self.tokens(None))
-        found: dict[str, Any] = {}
-        for split in (VALID, TEST):
-            for task in (NEXT, DISCOVERY):
-                queries = self.queries(split, task)
-                lists, _ = generated(model, batches, queries, trie, self.config.beams, task == DISCOVERY)
-                found.setdefault(SPLITS[split], {})[task] = self.figures(queries, lists[:, : max(KS)])
+        found: dict[str, Any] = {"blend": {"weights": {}}, "worth": {}}
+        for task in (NEXT, DISCOVERY):
+            discovery, blend = task == DISCOVERY, None
+            for split in (VALID, TEST):
+                name, queries = SPLITS[split], self.queries(split, task)
+                listed = generated(model, batches, queries, trie, self.config.beams, discovery)
+                if split == VALID:
+                    blend = Blend.fit(self.rules, queries, listed, discovery)
+                    found["blend"]["weights"][task] = blend and blend.weights
+                told = self._compared(queries, listed, blend, self.mixtures[task])
+                for part, figures in zip((found, found["blend"], found["worth"]), told, strict=True):
+                    part.setdefault(name, {})[task] = figures
         return found
+
+    def _compared(
+        self, queries: Int64, listed: Listed, blend: Blend | None, mixture: Weights | None
+    ) -> tuple[Figures, Figures, Figures]:
+        """Figures of what a generator listed, of its blend with the rules, and how far this is ahead of their mixture.
+
+        None where there is no query, or was no validation target to fit weights on.
+        """
+        alone = self.figures(queries, listed[0][:, : max(KS)])
+        if blend is None or mixture is None or not len(queries):
+            return alone, None, None
+        lists, _ = blend.lists(queries, listed, max(KS))
+        chances = self.rules.chances(queries, blend.discovery)
+        counted, _ = self.rules.mixture(queries, chances, mixture, max(KS), blend.discovery)
+        target = self.sequences.item[queries]
+        return alone, self.figures(queries, lists), gain_figures(lists, counted, target, TOLD)
 
     def label(self, cell: Cell) -> dict[str, str]:
         """What the cell's weights are of."""
@@ -118,14 +146,32 @@ class Generation:
 
     def baselines(self) -> dict[str, dict[str, Any]]:
         """Figures of the rules that count over the same queries, by name."""
-        rules = Rules(self.sequences, self.items, self.xyz, np.concatenate([self.targets(VALID), self.targets(TEST)]))
         found: dict[str, dict[str, Any]] = {}
         for task in (NEXT, DISCOVERY):
-            fitted = rules.weights(self.queries(VALID, task), task == DISCOVERY)
+            discovery, weights = task == DISCOVERY, self.mixtures[task]
             for split in (VALID, TEST):
                 queries = self.queries(split, task)
-                for name, lists in rules.lists(queries, max(KS), fitted, task == DISCOVERY).items():
-                    found.setdefault(name, {}).setdefault(SPLITS[split], {})[task] = self.figures(queries, lists)
+                chances = self.rules.chances(queries, discovery)
+                lists = self.rules.lists(queries, chances, max(KS), discovery)
+                if weights is not None:
+                    lists["mixture"], _ = self.rules.mixture(queries, chances, weights, max(KS), discovery)
+                for name, each in lists.items():
+                    found.setdefault(name, {}).setdefault(SPLITS[split], {})[task] = self.figures(queries, each)
+        return found
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Of the targets that are judged."""
+        judged = np.concatenate([self.targets(VALID), self.targets(TEST)])
+        return Rules(self.sequences, self.items, self.xyz, judged)
+
+    @cached_property
+    def mixtures(self) -> dict[str, Weights | None]:
+        """Weights of the rules' mixture by task, fitted on validation targets."""
+        found = {}
+        for task in (NEXT, DISCOVERY):
+            queries = self.queries(VALID, task)
+            found[task] = self.rules.weights(queries, self.rules.chances(queries, task == DISCOVERY))
         return found
 
     @cached_property
@@ -137,7 +183,7 @@ class Generation:
         """(items,) which have at most COLD training visits."""
         return np.bincount(self.sequences.training()[0], minlength=self.items) <= COLD
 
-    def figures(self, queries: Int64, lists: Int64) -> dict[str, float] | None:
+    def figures(self, queries: Int64, lists: Int64) -> Figures:
         """Of the (q, max K) lists given for the queries; None where there are none.
 
         `list_figures`; `hit@10_cold` of the targets that are cold, where there are any; and, with coordinates, which
@@ -174,8 +220,9 @@ def generated(
     device = next(model.parameters()).device
     batches = replace(batches, discovery=discovery)
     parts = [(np.empty((0, beams), dtype=np.int64), np.empty((0, beams), dtype=np.float32))]
-    for begin in range(0, len(positions), QUERIES):
-        some = positions[begin : begin + QUERIES]
+    step = max(1, BEAMS // beams)
+    for begin in range(0, len(positions), step):
+        some = positions[begin : begin + step]
         batch = moved(batches.batch(some), device)
         row, item, _ = batches.sequences.before(some, None)
         visited = (row, item) if discovery else None

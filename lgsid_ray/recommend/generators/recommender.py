@@ -1,4 +1,4 @@
-"""A trained generator at work: what each user wants next, after all that the log knows of them."""
+"""A trained generator and the rules at work: what each user wants next, after all that the log knows of them."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from lgsid_ray.arrays import Bool, Float32, Float64, Int64
+from lgsid_ray.arrays import Bool, Float64, Int64
 from lgsid_ray.artifacts import Items, Recommendations, Sids, Trie
 from lgsid_ray.artifacts.table import conform
 from lgsid_ray.config.recommend import GenerateConfig
@@ -17,9 +17,12 @@ from lgsid_ray.geo.distance import chord_to_km, km_to_chord, unit_xyz
 from lgsid_ray.recommend import log as logs
 from lgsid_ray.recommend.checkpoint import WEIGHTS, read_weights
 from lgsid_ray.recommend.generators import beam
+from lgsid_ray.recommend.generators.baselines import Rules, Weights
 from lgsid_ray.recommend.generators.batches import GenerateBatches
-from lgsid_ray.recommend.generators.experiment import Generation, create, generated
-from lgsid_ray.recommend.log import Unusable
+from lgsid_ray.recommend.generators.blend import Blend
+from lgsid_ray.recommend.generators.experiment import DISCOVERY, NEXT, Generation, create, generated
+from lgsid_ray.recommend.log import NO_SPLIT, Unusable
+from lgsid_ray.recommend.training import METRICS
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,18 @@ class Recommender:
     model: nn.Module
     trie: Trie
     batches: GenerateBatches
+    blend: Blend
+    """Of the generator and the rules, for all items."""
+    new: Blend
+    """The same where what is visited is left out."""
 
     @classmethod
     def load(cls, cell: Cell, config: GenerateConfig, seed: int) -> "Recommender":
         """Of a finished cell: `cell.out` holds its weights, `config` and `seed` are those that it was trained with.
 
         Raises:
-            StorageError: the weights are not of this model on these SIDs; or the cell was left out, for want of a log.
+            StorageError: the weights are not of this model on these SIDs; or the cell was left out, for want of a log,
+                or judged by an earlier version.
         """
         catalogue, tokenise = cell.inputs["catalogue"], cell.inputs.get("tokenise")
         try:
@@ -82,8 +90,21 @@ class Recommender:
         else:
             trie, sids = Trie.load(tokenise), _column(Sids(tokenise).read(["item_index", "sid"]), "sid")
         item_ids = _column(Items(catalogue).read(["item_index", "item_id"]), "item_id")
-        batches = found.batches([cell])
-        return cls(Items(catalogue), tokens, logs.users(catalogue), item_ids, sids, found, model.eval(), trie, batches)
+        rules = Rules(found.sequences, found.items, found.xyz, np.flatnonzero(found.sequences.split == NO_SPLIT))
+        whole, new = _weights(cell)
+        return cls(
+            Items(catalogue),
+            tokens,
+            logs.users(catalogue),
+            item_ids,
+            sids,
+            found,
+            model.eval(),
+            trie,
+            found.batches([cell]),
+            Blend(rules, whole, discovery=False),
+            Blend(rules, new, discovery=True),
+        )
 
     def positions(self, users: Int64) -> Int64:
         """(u,) the open events of users by number; -1 of those who have no history."""
@@ -105,13 +126,13 @@ class Recommender:
         users, positions = users[positions >= 0], positions[positions >= 0]
         beams = max(self.generation.config.beams, count)
         if limit:
-            items = np.full((len(positions), beams), -1)
-            scores = np.full((len(positions), beams), -np.inf, dtype=np.float32)
+            items, chance = np.full((len(positions), count), -1), np.zeros((len(positions), count))
             for number, position in enumerate(positions):
-                items[number], scores[number] = self._within(position, beams, new, limit)
+                items[number], chance[number] = self._within(position, beams, count, new, limit)
         else:
-            items, scores = generated(self.model, self.batches, positions, self.trie, beams, new)
-        row, place = np.nonzero(items[:, :count] >= 0)
+            listed = generated(self.model, self.batches, positions, self.trie, beams, new)
+            items, chance = (self.new if new else self.blend).lists(positions, listed, count)
+        row, place = np.nonzero(items >= 0)
         chosen = items[row, place]
         table = {
             "user_id": self.user_ids.take(pa.array(users[row])),
@@ -119,14 +140,14 @@ class Recommender:
             "item_index": chosen,
             "item_id": self.item_ids.take(pa.array(chosen)),
             "sid": self.sids.take(pa.array(chosen)),
-            "probability": np.exp(scores[row, place]),
+            "probability": chance[row, place],
             "km": self._km(positions[row], chosen),
             "visits": self._visits(positions[row], chosen),
         }
         return conform(pa.table(table), Recommendations.schema, Recommendations.name)
 
-    def _within(self, position: int, beams: int, new: bool, limit: Limit) -> tuple[Int64, Float32]:
-        """(beams,) items within a limit, by a search over the trie of these alone, and their log-probabilities."""
+    def _within(self, position: int, beams: int, count: int, new: bool, limit: Limit) -> tuple[Int64, Float64]:
+        """(count,) items within a limit, by a search over the trie of these alone, and their probabilities."""
         row = np.array([position])
         inside = np.ones(self.generation.items, dtype=bool) if limit.city is None else self._in_city(limit.city)
         if limit.km is not None:
@@ -135,11 +156,12 @@ class Recommender:
             inside[self.generation.sequences.before(row, None)[1]] = False
         kept = np.flatnonzero(inside)
         if not len(kept):
-            return np.full(beams, -1), np.full(beams, -np.inf, dtype=np.float32)
+            return np.full(count, -1), np.zeros(count)
         batch = replace(self.batches, discovery=new).batch(row)
         trie = Trie.build(self.tokens[kept], kept)
-        items, scores = beam.search(self.model, batch, trie, beams)  # type: ignore[arg-type]  # a Generator
-        return items[0], scores[0]
+        listed = beam.search(self.model, batch, trie, beams)  # type: ignore[arg-type]  # a Generator
+        items, chance = (self.new if new else self.blend).lists(row, listed, count, inside)
+        return items[0], chance[0]
 
     def _near(self, row: Int64, point: tuple[float, float] | None) -> Float64:
         """(items,) chords from a point, or from the last place in front of a position."""
@@ -179,6 +201,19 @@ class Recommender:
         keys, times = np.unique(row * size + held, return_counts=True)
         place = np.minimum(np.searchsorted(keys, which * size + items), len(keys) - 1)
         return np.where(keys[place] == which * size + items, times[place], 0)
+
+
+def _weights(cell: Cell) -> tuple[Weights, Weights]:
+    """Of the blend for all items, and for those that are new; the same where no target of validation was new.
+
+    Raises:
+        StorageError: an earlier version of this package judged the cell.
+    """
+    measured = cell.out.read_json(METRICS)
+    if "blend" not in measured:
+        raise StorageError(f"{cell.out.root} is of an earlier version, without the rules; run `lgsid generate` again")
+    fitted = measured["blend"]["weights"]
+    return fitted[NEXT], fitted[DISCOVERY] or fitted[NEXT]
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
