@@ -40,7 +40,7 @@ def recommend_command(
     ray_address: Address = None,
     debug: Debug = False,
 ) -> None:
-    """What users want next, by a trained generator and all that the log knows of them.
+    """What users want next, by a trained generator, the rules that count and all that the log knows of them.
 
     With --user on the terminal: chance that the item comes next, kilometres from the last place, earlier visits, SID.
 

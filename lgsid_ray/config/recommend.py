@@ -201,8 +201,8 @@ class GenerateConfig(Section):
     """Initialisations of each model; figures are their mean and standard deviation."""
     history: int = Field(default=50, ge=1)
     """Latest events of the user that a model sees."""
-    beams: int = Field(default=200, ge=20)
-    """Kept at every level: what a generator alone is judged by is the twenty best, its mixture with the rules all."""
+    beams: int = Field(default=50, ge=20)
+    """Kept at every level: all that they find is weighed with the rules; by itself a generator is judged by 20."""
     queries: int | None = Field(default=2000, ge=1)
     """Seeded sub-sample of the users that are judged; None takes all."""
     epochs: int = Field(default=3, ge=1)

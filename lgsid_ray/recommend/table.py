@@ -37,8 +37,8 @@ def _rank(found: Metrics) -> Table:
 
 
 def _generate(found: Metrics, task: str, title: str) -> Table:
-    names = ["hit@5", "hit@10", "ndcg@10", "mrr"]
-    columns = ["generator", *names, "95 % of hit@10", "hit@10 beyond the mixture"]
+    names = ["hit@5", "hit@10", "ndcg@10"]
+    columns = ["generator", *names, "95 % of hit@10", "beyond the mixture"]
     table = _table(f"{title}; below the line: rules that count", columns)
     for group in (found["models"] | found["blends"], found["baselines"]):
         table.add_section()
@@ -51,7 +51,7 @@ def _generate(found: Metrics, task: str, title: str) -> Table:
 
 
 def _worth(found: Metrics, name: str, task: str) -> str:
-    """How far a blend is ahead of the rules' own mixture, and what 95 % of the bootstrap lies between."""
+    """By how much Hit@10 a blend is ahead of the rules' own mixture, and what 95 % of the bootstrap lies between."""
     gain = found["worth"].get(name, {}).get("test", {}).get(task)
     return f"{gain['hit@10']:+.3f} ({gain['hit@10_low']:+.3f} to {gain['hit@10_high']:+.3f})" if gain else ""
 

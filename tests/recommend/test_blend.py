@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lgsid_ray.recommend.generators.baselines import Rules
-from lgsid_ray.recommend.generators.blend import GENERATOR, Blend
+from lgsid_ray.recommend.generators.blend import GENERATOR, Blend, among_found
 from lgsid_ray.recommend.metrics import gain_figures, hit_and_ndcg
 from tests.recommend.test_counting_baselines import XYZ, walks
 
@@ -60,6 +60,16 @@ def test_a_generator_that_knows_nothing_has_no_say_and_one_that_knows_all_has_it
         worst.lists(valid, errs, 7), rules.mixture(valid, chances, alone, 7, discovery), strict=True
     ):
         np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
+def test_chances_among_what_is_found_sum_to_one_in_the_same_order() -> None:
+    score = np.array([[-1.0, -2.0, -np.inf], [-0.5, -0.7, -9.0]])
+    items = np.array([[4, 2, -1], [0, 1, 2]])
+    same, told = among_found((items, score))
+    assert same is items
+    np.testing.assert_allclose(np.exp(told).sum(axis=1), 1)
+    np.testing.assert_allclose(told[0, 0] - told[0, 1], 1)
+    assert told[0, 2] == -np.inf
 
 
 def test_without_a_target_there_is_no_blend() -> None:

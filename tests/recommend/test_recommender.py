@@ -15,6 +15,7 @@ from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import haversine_km
 from lgsid_ray.recommend.checkpoint import WEIGHTS, label, read_weights, write_weights
+from lgsid_ray.recommend.generators.blend import among_found
 from lgsid_ray.recommend.generators.candidates import Candidates
 from lgsid_ray.recommend.generators.experiment import Generation, generated
 from lgsid_ray.recommend.generators.lists import Request, write_lists
@@ -125,7 +126,7 @@ def test_lists_are_those_that_were_judged(cell: Cell) -> None:
     queries = generation.queries(TEST, "next")
     places = queries + np.arange(len(queries))  # an open event stands behind each user before
     listed = generated(recommender.model, recommender.batches, places, recommender.trie, CONFIG.beams, False)
-    lists, _ = recommender.blend.lists(places, listed, 20)
+    lists, _ = recommender.blend.lists(places, among_found(listed), 20)
     assert generation.figures(queries, lists) == measured["blend"]["test"]["next"]
     mixture = generation.baselines()["mixture"]["test"]["next"]
     worth = measured["worth"]["test"]["next"]

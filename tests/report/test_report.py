@@ -112,8 +112,39 @@ def test_what_free_text_finds_is_told_where_an_encoder_was_asked(finished_run, o
     for told in ("“{kind} <by> {city}”", "0.832", "whitened text fusion, told the place apart", "0.914", "0.587"):
         assert told in words, told
     assert words.index("districts it was taught") < words.index("cities held out")
+    cards = " ".join(outline.text[: outline.text.index("items with a semantic ID")])
+    assert "0.83" in cards
+    assert "what free text finds is of the kind and in the district asked for; 0.83 by reference embeddings" in cards
     few = {name: stage for name, stage in finished_run.items() if name != "probes"}
-    assert "Free text" not in write(few, tmp_path)
+    page = write(few, tmp_path)
+    assert "Free text" not in page
+    assert "free text finds" not in page
+
+
+def test_what_training_adds_to_counting_stands_at_the_head(finished_run, tmp_path):
+    def judged(hit: float) -> dict:
+        figures = {f"{name}@{k}": hit for name in ("hit", "ndcg") for k in (1, 5, 10, 20)} | {"mrr": hit}
+        return {"test": {"next": figures | {"hit@10_low": hit - 0.01, "hit@10_high": hit + 0.01}, "discovery": None}}
+
+    name, gain = "pointer/hgit + rules", {"hit@10": 0.0188, "hit@10_low": 0.0132, "hit@10_high": 0.0246}
+    found = {
+        "models": {"pointer/hgit": judged(0.36)},
+        "blends": {name: judged(0.374)},
+        "baselines": {"mixture": judged(0.355)},
+        "worth": {name: {"test": {"next": gain, "discovery": None}}},
+        "queries": {"test": 4154},
+        "discovery": {"test": 0},
+    }
+    stage = StageDir(f"{tmp_path}/generate").make()
+    for file, content in (("metrics.json", found), ("history.json", [])):
+        stage.write_json(file, content)
+    stage.write_json("manifest.json", finished_run["generate"].read_json("manifest.json"))
+    outline = Outline()
+    outline.feed(write({**finished_run, "generate": stage}, tmp_path))
+    cards = " ".join(outline.text[: outline.text.index("items with a semantic ID")])
+    assert "+1.9" in cards
+    assert f"by the generator of {name}: 0.374 (95 %: +1.3 to +2.5)" in cards
+    assert "+0.0188 (+0.0132 to +0.0246)" in outline.text
 
 
 def test_a_run_without_alignment_says_so(finished_run, tmp_path):

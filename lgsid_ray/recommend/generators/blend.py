@@ -1,7 +1,8 @@
 """A generator and the rules that count as one mixture: what is recommended, and what training adds to counting.
 
 P(item | history) = w₀ · P_generator + Σ_r w_r · P_r, with the weights under which validation targets are likeliest. A
-generator counts as far as its beams reach: what they did not find has no chance of it, in fitting as in serving.
+generator speaks of what its beams find, in fitting as in serving: the rest has no chance of it, and what they find sums
+to 1 as a rule's chances do, so that its weight does not depend on how far they reach.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,18 @@ GENERATOR = "generator"
 """Its name among the rules."""
 Listed = tuple[Int64, AnyFloat]
 """What a beam search found: (q, beams) item_index, -1 where there are fewer, and their log-probabilities."""
+
+
+def among_found(listed: Listed) -> Listed:
+    """With log-probabilities given that it is one of the items found: they sum to 1 for every history."""
+    items, score = listed
+    with np.errstate(invalid="ignore"):  # of a history for which nothing is found
+        return items, score - mass(listed)[:, None]
+
+
+def mass(listed: Listed) -> AnyFloat:
+    """(q,) log-probability that it is one of the items found."""
+    return np.logaddexp.reduce(listed[1], axis=1)
 
 
 @dataclass(frozen=True)

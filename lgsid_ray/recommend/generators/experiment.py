@@ -21,7 +21,7 @@ from lgsid_ray.recommend.checkpoint import label
 from lgsid_ray.recommend.generators import beam
 from lgsid_ray.recommend.generators.baselines import Rules, Weights
 from lgsid_ray.recommend.generators.batches import GenerateBatches
-from lgsid_ray.recommend.generators.blend import Blend, Listed
+from lgsid_ray.recommend.generators.blend import Blend, Listed, among_found
 from lgsid_ray.recommend.generators.candidates import Candidates
 from lgsid_ray.recommend.generators.registry import GENERATORS
 from lgsid_ray.recommend.generators.sequences import Sequences, build, sample
@@ -115,7 +115,7 @@ class Generation:
             discovery, blend = task == DISCOVERY, None
             for split in (VALID, TEST):
                 name, queries = SPLITS[split], self.queries(split, task)
-                listed = generated(model, batches, queries, trie, self.config.beams, discovery)
+                listed = among_found(generated(model, batches, queries, trie, self.config.beams, discovery))
                 if split == VALID:
                     blend = Blend.fit(self.rules, queries, listed, discovery)
                     found["blend"]["weights"][task] = blend and blend.weights

@@ -19,7 +19,7 @@ from lgsid_ray.recommend.checkpoint import WEIGHTS, read_weights
 from lgsid_ray.recommend.generators import beam
 from lgsid_ray.recommend.generators.baselines import Rules, Weights
 from lgsid_ray.recommend.generators.batches import GenerateBatches
-from lgsid_ray.recommend.generators.blend import Blend
+from lgsid_ray.recommend.generators.blend import Blend, among_found, mass
 from lgsid_ray.recommend.generators.experiment import DISCOVERY, NEXT, Generation, create, generated
 from lgsid_ray.recommend.log import NO_SPLIT, Unusable
 from lgsid_ray.recommend.training import METRICS
@@ -125,13 +125,13 @@ class Recommender:
         positions = self.positions(users)
         users, positions = users[positions >= 0], positions[positions >= 0]
         beams = max(self.generation.config.beams, count)
+        listed = generated(self.model, self.batches, positions, self.trie, beams, new)
         if limit:
             items, chance = np.full((len(positions), count), -1), np.zeros((len(positions), count))
-            for number, position in enumerate(positions):
-                items[number], chance[number] = self._within(position, beams, count, new, limit)
+            for number, (position, found) in enumerate(zip(positions, mass(listed), strict=True)):
+                items[number], chance[number] = self._within(position, found, beams, count, new, limit)
         else:
-            listed = generated(self.model, self.batches, positions, self.trie, beams, new)
-            items, chance = (self.new if new else self.blend).lists(positions, listed, count)
+            items, chance = (self.new if new else self.blend).lists(positions, among_found(listed), count)
         row, place = np.nonzero(items >= 0)
         chosen = items[row, place]
         table = {
@@ -146,8 +146,14 @@ class Recommender:
         }
         return conform(pa.table(table), Recommendations.schema, Recommendations.name)
 
-    def _within(self, position: int, beams: int, count: int, new: bool, limit: Limit) -> tuple[Int64, Float64]:
-        """(count,) items within a limit, by a search over the trie of these alone, and their probabilities."""
+    def _within(
+        self, position: int, found: float, beams: int, count: int, new: bool, limit: Limit
+    ) -> tuple[Int64, Float64]:
+        """(count,) items within a limit, by a search over the trie of these alone, and their probabilities.
+
+        Args:
+            found: log-probability of what a search without the limit finds, which the blend takes for all there is.
+        """
         row = np.array([position])
         inside = np.ones(self.generation.items, dtype=bool) if limit.city is None else self._in_city(limit.city)
         if limit.km is not None:
@@ -159,8 +165,8 @@ class Recommender:
             return np.full(count, -1), np.zeros(count)
         batch = replace(self.batches, discovery=new).batch(row)
         trie = Trie.build(self.tokens[kept], kept)
-        listed = beam.search(self.model, batch, trie, beams)  # type: ignore[arg-type]  # a Generator
-        items, chance = (self.new if new else self.blend).lists(row, listed, count, inside)
+        listed, score = beam.search(self.model, batch, trie, beams)  # type: ignore[arg-type]  # a Generator
+        items, chance = (self.new if new else self.blend).lists(row, (listed, score - found), count, inside)
         return items[0], chance[0]
 
     def _near(self, row: Int64, point: tuple[float, float] | None) -> Float64:
