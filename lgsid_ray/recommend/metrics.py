@@ -26,21 +26,27 @@ def gauc(user: AnyInt, label: NDArray, score: AnyFloat) -> float | None:
 
     Users whose labels are all alike are left out; None where that leaves nobody.
     """
+    if not len(user):
+        return None
+    _, area, sizes = user_aucs(user, label, score)
+    return float(np.average(area, weights=sizes)) if len(area) else None
+
+
+def user_aucs(user: AnyInt, label: NDArray, score: AnyFloat) -> tuple[AnyInt, AnyFloat, AnyInt]:
+    """Of the users whose labels are not all alike, ascending: (u,) the user, the AUC within, the number of samples."""
     order = np.argsort(user, kind="stable")
     user, label, score = user[order], label[order], score[order]
-    starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]]) if len(user) else np.empty(0, dtype=np.int64)
-    clicks = np.add.reduceat(label, starts) if len(user) else np.empty(0)
+    starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
+    clicks = np.add.reduceat(label, starts)
     sizes = np.diff(np.r_[starts, len(user)])
     mixed = (clicks > 0) & (clicks < sizes)
-    if not mixed.any():
-        return None
     group = np.repeat(np.arange(len(starts)), sizes)
     rank = _mean_ranks(group, score)
     positives = np.bincount(group, weights=label, minlength=len(starts))
     rank_sum = np.bincount(group, weights=rank * label, minlength=len(starts))
     pairs = positives * (sizes - positives)
     area = (rank_sum - positives * (positives + 1) / 2)[mixed] / pairs[mixed]
-    return float(np.average(area, weights=sizes[mixed]))
+    return user[starts[mixed]], area, sizes[mixed]
 
 
 def logloss(label: NDArray, probability: AnyFloat) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lgsid_ray.execution.stage import Inputs
+from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.recommend.log import SPLITS, TEST, VALID
 from lgsid_ray.recommend.training import HISTORY, METRICS
 
@@ -18,11 +19,17 @@ Runs = dict[int, dict[str, Any]]
 
 
 def read_runs(inputs: Inputs) -> dict[str, Runs]:
-    """`model/arm` → its runs, of the cells among a stage's inputs: `family/model/arm/seed`."""
-    found: dict[str, Runs] = {}
+    """`model/arm` → its runs, of the cells among a stage's inputs."""
+    cells = folders(inputs).items()
+    return {arm: {seed: folder.read_json(METRICS) for seed, folder in seeds.items()} for arm, seeds in cells}
+
+
+def folders(inputs: Inputs) -> dict[str, dict[int, StageDir]]:
+    """`model/arm` → the folder of each seed's cell, among a stage's inputs: `family/model/arm/seed`."""
+    found: dict[str, dict[int, StageDir]] = {}
     for name, folder in _cells(inputs).items():
         arm, _, seed = name.rpartition("/")
-        found.setdefault(arm, {})[int(seed)] = folder.read_json(METRICS)
+        found.setdefault(arm, {})[int(seed)] = folder
     return found
 
 

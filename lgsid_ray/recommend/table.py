@@ -25,11 +25,13 @@ def tables(rank: Metrics | None, generate: Metrics | None) -> list[Table]:
 def _rank(found: Metrics) -> Table:
     names = ["auc", "gauc", "auc_cold", "auc_new", "logloss"]
     table = _table(
-        "Click prediction, test split; below the line: trees on the same facts, and rules", ["ranker", *names]
+        "Click prediction, test split; below the line: trees on the same facts, and rules",
+        ["ranker", *names, "SIDs add to auc"],
     )
     for model, splits in found["models"].items():
         test = splits["test"]
-        table.add_row(model, *(_spread(test["mean"].get(name), test["std"].get(name)) for name in names))
+        figures = (_spread(test["mean"].get(name), test["std"].get(name)) for name in names)
+        table.add_row(model, *figures, _added(found["gain"].get(model)))
     table.add_section()
     for baseline, splits in found["baselines"].items():
         table.add_row(baseline, *(_spread(splits["test"].get(name), None) for name in names))
@@ -48,6 +50,14 @@ def _generate(found: Metrics, task: str, title: str) -> Table:
                 within = f"{figures['hit@10_low']:.3f} to {figures['hit@10_high']:.3f}"
                 table.add_row(name, *(_spread(figures[key], None) for key in names), within, _worth(found, name, task))
     return table
+
+
+def _added(gain: Metrics | None) -> str:
+    """What SIDs add to a ranker, and what 95 % of the draws of users lie between."""
+    if gain is None or "auc" not in gain["test"]["interval"]:
+        return ""
+    low, high = gain["test"]["interval"]["auc"]
+    return f"{gain['test']['mean']['auc']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _worth(found: Metrics, name: str, task: str) -> str:

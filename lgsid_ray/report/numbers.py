@@ -78,19 +78,27 @@ def _search_cards(story: Story) -> list[Markup]:
 
 
 def _worth_cards(story: Story) -> list[Markup]:
-    """What each generator adds to the rules that count."""
-    found = story.recommenders.get("generate", {})
+    """What SIDs add to each ranker, and each generator to the rules that count."""
     cards = []
+    for name, gain in story.recommenders.get("rank", {}).get("gain", {}).items():
+        if sure := gain["test"]["interval"].get("auc"):
+            reached = story.recommenders["rank"]["models"][name]["test"]["mean"]["auc"]
+            text = f"points of AUC are added by SIDs to {name}: {number(reached, 3)} (95 %: {_points(*sure)})"
+            cards.append(_card(f"{100 * gain['test']['mean']['auc']:+.1f}", text))
+    found = story.recommenders.get("generate", {})
     for name, splits in found.get("worth", {}).items():
         blend, gain = found["blends"][name]["test"]["next"], splits["test"]["next"]
         if gain:
-            sure = f"{100 * gain['hit@10_low']:+.1f} to {100 * gain['hit@10_high']:+.1f}"
             text = (
-                f"points of Hit@10 for the next item are added to all rules that count by the generator of {name}: "
-                f"{number(blend['hit@10'], 3)} (95 %: {sure})"
+                f"points of Hit@10 for the next item are added by training to all rules that count, {name}: "
+                f"{number(blend['hit@10'], 3)} (95 %: {_points(gain['hit@10_low'], gain['hit@10_high'])})"
             )
             cards.append(_card(f"{100 * gain['hit@10']:+.1f}", text))
     return cards
+
+
+def _points(low: float, high: float) -> str:
+    return f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def _head(title: str, lead: str, cards: list[Markup]) -> Markup:

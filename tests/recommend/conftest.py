@@ -85,14 +85,20 @@ def tokenise(tmp_path_factory: pytest.TempPathFactory) -> StageDir:
 
 
 @pytest.fixture(scope="session")
-def rank_cells(tokenise: StageDir) -> Cells:
-    """Cells of a model, without and with SIDs, for some seeds; they write nothing."""
+def rank_cells(tokenise: StageDir, tmp_path_factory: pytest.TempPathFactory) -> Cells:
+    """Cells of a model, without and with SIDs, for some seeds."""
+    folder = tmp_path_factory.mktemp("cells")
 
     def cells(model: RankerConfig, seeds: int = 1) -> list[Cell]:
         arms: list[tuple[str, dict[str, StageDir]]] = [("origin", {}), ("hgit", {"tokenise": tokenise})]
         kind = model.kind  # type: ignore[attr-defined]
         return [
-            Cell(f"rank/{kind}/{arm}/{k}", RankCell(model=model, seed=k), inputs, StageDir("nowhere"))
+            Cell(
+                f"rank/{kind}/{arm}/{k}",
+                RankCell(model=model, seed=k),
+                inputs,
+                StageDir(f"{folder}/{kind}-{arm}-{k}").make(),
+            )
             for arm, inputs in arms
             for k in range(seeds)
         ]

@@ -15,9 +15,10 @@ from lgsid_ray.config.recommend import DinConfig, RankConfig
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.execution.stage import Cell
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.recommend.log import Log, Unusable
+from lgsid_ray.recommend.log import TEST, Log, Unusable
 from lgsid_ray.recommend.panel import Panel
 from lgsid_ray.recommend.rankers.experiment import Ranking
+from lgsid_ray.recommend.rankers.paired import write_scores
 from lgsid_ray.recommend.rankers.registry import RANKERS
 from lgsid_ray.recommend.rankers.table import table
 from tests.recommend.conftest import ITEMS, TASTES, Cells, Fit, panel_of, write_sids
@@ -48,17 +49,24 @@ def test_sids_let_it_learn_a_taste_that_trivial_rankers_cannot_see(
 
 def test_the_table_tells_means_and_gains_seed_by_seed(xyz: np.ndarray, clicks: Log, tmp_path: Any) -> None:
     inputs, cells = {}, [("din/origin", 0, 0.5), ("din/origin", 1, 0.7), ("din/hgit", 1, 0.9), ("din/rq_vae", 7, 0.9)]
+    ranking = Ranking.of(QUICK, ITEMS, xyz, clicks, 0)
+    label = ranking.samples.label[ranking.samples.of(TEST)]
     for arm, seed, auc in cells:
         folder = StageDir(f"{tmp_path}/{arm}/{seed}").make()
         figures = {"auc": auc, "gauc": None}
         folder.write_json("metrics.json", {"valid": figures, "test": figures, "best_epoch": seed + 1})
+        write_scores(folder, label if arm == "din/hgit" else np.zeros(len(label)))
         inputs[f"rank/{arm}/{seed}"] = folder
-    found = table(Ranking.of(QUICK, ITEMS, xyz, clicks, 0), {"catalogue": StageDir("nowhere"), **inputs})
+    found = table(ranking, {"catalogue": StageDir("nowhere"), **inputs})
     assert found["models"]["din/origin"]["test"]["mean"] == {"auc": pytest.approx(0.6), "gauc": None}
     assert found["models"]["din/origin"]["test"]["std"]["auc"] == pytest.approx(0.1)
     assert [run["auc"] for run in found["models"]["din/origin"]["valid"]["seeds"]] == [0.5, 0.7]
     assert found["gain"].keys() == {"din/hgit"}  # no seed of the other arm has an origin beside it
     assert found["gain"]["din/hgit"]["test"]["mean"] == {"auc": pytest.approx(0.2), "gauc": None}
+    # With SIDs it knows every label, without it knows nothing, whoever is drawn.
+    assert found["gain"]["din/hgit"]["test"]["interval"] == {
+        name: pytest.approx((0.5, 0.5)) for name in ("auc", "gauc")
+    }
     assert found["best_epoch"] == {"din/origin/0": 1, "din/origin/1": 2, "din/hgit/1": 2, "din/rq_vae/7": 8}
     assert found["baselines"].keys() == {"trees", "popularity", "repeat", "nearness"}
 

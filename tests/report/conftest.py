@@ -132,6 +132,7 @@ def write_training(stages: dict[str, StageDir]) -> None:
     stages["align"].write_json("history.json", align)
     figures = {"mean": {"auc": 0.61, "gauc": 0.6, "logloss": 0.4}, "std": {"auc": 0.01, "gauc": 0.01, "logloss": 0.02}}
     ranker = {"models": {"din/origin": {"test": figures}, "din/lgsid": {"test": figures}}}
+    ranker["gain"] = {"din/lgsid": {"test": {"mean": {"auc": 0.0064}, "interval": {"auc": [0.0041, 0.0088]}}}}
     ranker["baselines"] = {"popularity": {"test": {"auc": 0.58, "gauc": 0.55, "logloss": 0.5}}}
     stages["rank"].write_json("metrics.json", ranker)
     stages["rank"].write_json("history.json", [])

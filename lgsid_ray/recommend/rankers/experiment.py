@@ -25,6 +25,7 @@ from lgsid_ray.recommend.rankers.batches import RankBatches
 from lgsid_ray.recommend.rankers.facts import Facts, Traits
 from lgsid_ray.recommend.rankers.items import ItemEmbedding
 from lgsid_ray.recommend.rankers.negatives import Negatives
+from lgsid_ray.recommend.rankers.paired import write_scores
 from lgsid_ray.recommend.rankers.registry import RANKERS
 from lgsid_ray.recommend.rankers.samples import Samples
 from lgsid_ray.recommend.rankers.scoring import CHUNK, figures, probabilities
@@ -144,12 +145,11 @@ class Ranking:
         return label(cell.settings.model, Sids(tokenise).tokens(self.items) if tokenise else None)
 
     def judge(self, cell: Cell, model: nn.Module) -> dict[str, Any]:
-        """Figures of the cell's trained model on valid and test."""
+        """Figures of the cell's trained model on valid and test; what it gives test samples is kept in its folder."""
         batches = self.batches([cell])
-        return {
-            SPLITS[split]: self.figures(split, probabilities(model, batches, self.samples.of(split)), calibrated=True)
-            for split in (VALID, TEST)
-        }
+        scores = {split: probabilities(model, batches, self.samples.of(split)) for split in (VALID, TEST)}
+        write_scores(cell.out, scores[TEST])
+        return {SPLITS[split]: self.figures(split, score, calibrated=True) for split, score in scores.items()}
 
     def baselines(self, tokens: Int64 | None = None) -> dict[str, dict[str, Figures]]:
         """Figures of the trivial rankers and of boosted trees on valid and test, by name.
