@@ -50,6 +50,14 @@ def recommend_users(request: Request, wanted: Sequence[str]) -> None:
         )
 
 
+def recommend_stranger(request: Request) -> None:
+    """Print the list of somebody without a history."""
+    recommender = Recommender.load(request.cell, request.config, request.seed)
+    tell("somebody without a history: by visits" + (" and kilometres" if request.limit.point else ""))
+    catalogue = Items(request.cell.inputs["catalogue"])
+    console.print(_listed(recommender.stranger(request.count, request.limit), catalogue))
+
+
 def recommend_all(request: Request, file: str | None, to: str, actors: int, ray: Any) -> None:
     """Write the lists of the users of a Parquet file, or of all users of the log, into the folder `to`."""
     out = StageDir(resolve(to))
@@ -91,7 +99,7 @@ def limit_of(km: float | None, point: str | None, city: str | None) -> Limit:
     """From the command line's words.
 
     Raises:
-        ConfigError: `point` is not LATITUDE,LONGITUDE in degrees, or there are no kilometres to it.
+        ConfigError: `point` is not LATITUDE,LONGITUDE in degrees.
     """
     if point is None:
         return Limit(km, None, city)
@@ -101,8 +109,6 @@ def limit_of(km: float | None, point: str | None, city: str | None) -> Limit:
         raise ConfigError(f"--near {point!r}: expected LATITUDE,LONGITUDE in degrees, as in 40.75,-73.99") from None
     if abs(lat) > 90 or abs(lon) > 180:
         raise ConfigError(f"--near {point!r}: latitudes are within 90 degrees, longitudes within 180")
-    if km is None:
-        raise ConfigError(f"--near {point!r}: say with --within how many kilometres around it")
     return Limit(km, (lat, lon), city)
 
 
@@ -128,6 +134,10 @@ def _read_users(file: str) -> pa.Array:
 
 def _print(user: str, before: Int64, found: pa.Table, catalogue: Items) -> None:
     tell(f"{user}: latest visits {'; '.join(_named(row) for row in _rows(catalogue, before))}")
+    console.print(_listed(found, catalogue))
+
+
+def _listed(found: pa.Table, catalogue: Items) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("", "probability", "km", "visits"):
         table.add_column(name, justify="right")
@@ -140,7 +150,7 @@ def _print(user: str, before: Int64, found: pa.Table, catalogue: Items) -> None:
         figures = [str(row["rank"]), f"{row['probability']:.3f}", "" if row["km"] is None else f"{row['km']:.2f}"]
         texts = (row["item_id"], row["sid"], *(item[name] for name in FIELDS))
         table.add_row(*figures, str(row["visits"] or ""), *(Text(text or "") for text in texts))
-    console.print(table)
+    return table
 
 
 def _rows(catalogue: Items, items: Int64) -> list[dict[str, Any]]:

@@ -31,7 +31,9 @@ def recommend_command(
     within: Annotated[
         float | None, typer.Option(min=0, help="Only items within so many km of the user's last place, or of --near.")
     ] = None,
-    near: Annotated[str | None, typer.Option(help="LATITUDE,LONGITUDE in degrees, for --within.")] = None,
+    near: Annotated[
+        str | None, typer.Option(help="LATITUDE,LONGITUDE in degrees, for --within, or of somebody without a history.")
+    ] = None,
     city: Annotated[str | None, typer.Option(help="Only items of this city, as the catalogue names it.")] = None,
     model: Annotated[str | None, typer.Option(help="Kind of generator; default: that of the latest run.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Whose SIDs; default: those of the latest run.")] = None,
@@ -48,14 +50,24 @@ def recommend_command(
 
     A limit is put into the search itself, so lists are full where there are enough items within it.
 
+    With neither, but --near or --city: what somebody is told of whom nothing else is known, by visits and kilometres.
+
     Example: lgsid recommend --user u000012 --within 3 --out runs/demo; lgsid recommend --to lists --new --out runs/demo
     """
-    if bool(user) == (to is not None) or (users and to is None):
-        raise ConfigError("give either --user, for the terminal, or --to, for a folder; --users goes with --to")
-    from lgsid_ray.cli.recommend import limit_of, recommend_all, recommend_users, request_of
+    stranger = not user and to is None and bool(near or city)
+    if not stranger and (bool(user) == (to is not None) or (users and to is None)):
+        raise ConfigError(
+            "give --user, for the terminal, or --to, for a folder, with which --users goes; or neither but --near or "
+            "--city, for somebody without a history"
+        )
+    if near and within is None and not stranger:
+        raise ConfigError(f"--near {near!r}: say with --within how many kilometres around it")
+    from lgsid_ray.cli.recommend import limit_of, recommend_all, recommend_stranger, recommend_users, request_of
 
     request = request_of(out, model, tokenizer, seed, count, new, limit_of(within, near, city))
-    if to is None:
+    if stranger:
+        recommend_stranger(request)
+    elif to is None:
         recommend_users(request, list(dict.fromkeys(user or [])))
     else:
         ray = latest(out).config.ray

@@ -38,7 +38,9 @@ def finish(
     """Finish the cell `name` of `settings` that has read `read`; `family`: the experiment that it is of."""
     cell = Cell(name, settings, read, home.child(f"{name}/{'b' * 16}").make())
     experiment = family.read(config, read["catalogue"], 0)
-    write_weights(cell.out, panel_of(experiment, [cell]).members[name].state_dict(), experiment.label(cell))
+    member = panel_of(experiment, [cell]).members[name]
+    write_weights(cell.out, member.state_dict(), experiment.label(cell))
+    cell.out.write_json("metrics.json", experiment.judge(cell, member))
     told: dict[str, Any] = {"stage": name, "fingerprint": "b" * 16, "version": "0", "seed": 0}
     told |= {"config": {name.partition("/")[0]: config.identity()}, "cell": settings.identity(), "sources": []}
     told |= {"inputs": {role: PRINTS[role] for role in read}, "facts": {}, "seconds": 1.0, "peak_memory_mb": 1.0}

@@ -52,6 +52,19 @@ def test_a_generator_without_sids_prints_none(home: StageDir) -> None:
     assert not visited & set(items)
 
 
+def test_somebody_without_a_history_is_told_what_is_near_and_visited(home: StageDir) -> None:
+    lat, lon = 40 + 9 / 50, 9 / 40  # where i9 lies; every item has as many visits
+    result = lgsid("--near", f"{lat},{lon}", "--within", "9", "--out", home.root, "--model", "tiger")
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines() if line.strip()[:1].isdigit()]
+    assert rows[0][3] == "i9"
+    km = [float(row[2]) for row in rows]
+    assert km[0] == 0
+    assert km[-1] <= 9
+    assert len(rows) == 5  # two on either side
+    assert sum(float(row[1]) for row in rows) == pytest.approx(1, abs=0.01)
+
+
 def test_unknown_users_and_generators_are_named(home: StageDir, tmp_path: Path) -> None:
     for words, code, said in (
         (["--user", "u999", "--model", "tiger"], 3, "no history of 1 of the users: 'u999'"),
@@ -60,8 +73,10 @@ def test_unknown_users_and_generators_are_named(home: StageDir, tmp_path: Path) 
         (["--user", "u1", "--model", "tiger", "--near", "40,0"], 2, "--within how many kilometres"),
         (["--user", "u1", "--model", "tiger", "--near", "91,0", "--within", "3"], 2, "latitudes are within 90"),
         (["--user", "u1", "--model", "tiger", "--near", "here", "--within", "3"], 2, "LATITUDE,LONGITUDE"),
-        (["--user", "u1", "--to", str(tmp_path / "to")], 2, "give either --user"),
-        ([], 2, "give either --user"),
+        (["--user", "u1", "--to", str(tmp_path / "to")], 2, "give --user, for the terminal, or --to"),
+        ([], 2, "or neither but --near or --city, for somebody without a history"),
+        (["--model", "tiger", "--city", "Nowhere"], 3, "no item is in the city 'Nowhere'"),
+        (["--model", "tiger", "--city", "Nowhere", "--within", "2"], 3, "no item is in the city 'Nowhere'"),
     ):
         result = lgsid(*words, "--out", home.root)
         assert (result.exit_code, said in " ".join(result.output.split())) == (code, True), result.output

@@ -143,6 +143,29 @@ def test_a_cell_that_knows_no_rules_is_refused(cell: Cell) -> None:
         cell.out.write_json("metrics.json", measured)
 
 
+def test_somebody_without_a_history_is_told_by_visits_per_kilometre(cell: Cell) -> None:
+    recommender = Recommender.load(cell, CONFIG, 0)
+    lat, lon = 40 + np.arange(ITEMS) / 50, np.arange(ITEMS) / 40
+    visits = recommender.blend.rules.popular + 0.1
+    km = haversine_km(40.3, 0.4, lat, lon)
+    for limit, vote in (
+        (Limit(), visits),
+        (Limit(point=(40.3, 0.4)), visits / (1 + km)),
+        (Limit(km=9.0, point=(40.3, 0.4)), visits / (1 + km) * (km <= 9)),
+        (Limit(km=0.01, point=(0.0, 0.0)), np.zeros(ITEMS)),
+    ):
+        found = recommender.stranger(12, limit).to_pandas()
+        expected = [item for item in np.argsort(-vote, kind="stable")[:12].tolist() if vote[item] > 0]
+        assert found["item_index"].tolist() == expected
+        np.testing.assert_allclose(found["probability"], vote[expected] / max(vote.sum(), 1e-9), rtol=1e-5)
+        assert found["rank"].tolist() == list(range(1, len(expected) + 1))
+        assert found["user_id"].isna().all()
+        if limit.point is not None:
+            np.testing.assert_allclose(found["km"], km[expected], atol=1e-6)
+    with pytest.raises(ConfigError, match="say where they are with --near"):
+        recommender.stranger(5, Limit(km=3.0))
+
+
 def test_a_user_without_a_history_has_no_list(cell: Cell) -> None:
     recommender = Recommender.load(cell, CONFIG, 0)
     assert recommender.positions(np.array([USERS, 0])).tolist() == [-1, EVENTS]

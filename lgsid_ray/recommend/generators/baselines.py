@@ -91,6 +91,20 @@ class Rules:
         )
         return lists, np.where(lists >= 0, chance + weights["uniform"] / self._items, 0.0)
 
+    def stranger(self, length: int, km: Float64 | None, inside: Bool | None = None) -> tuple[Int64, Float64]:
+        """(≤ length,) item_index for somebody without a history, likeliest first, and their probabilities.
+
+        Shares of visits; near a point of visits per (1 + km), as `near_and_popular` has it.
+
+        Args:
+            km: (items,) from that point. inside: (items,) which may be listed at all; None: all.
+        """
+        vote = self._share if km is None else self._share / (1 + km)
+        vote = vote if inside is None else vote * inside
+        best: Int64 = np.argsort(-vote, kind="stable")[:length]
+        best = best[vote[best] > 0]
+        return best, vote[best] / max(vote.sum(), np.finfo(float).tiny)
+
     def weights(self, targets: Int64, chances: Chances) -> Weights | None:
         """The weights under which these targets are likeliest.
 

@@ -1,6 +1,7 @@
 """A trained generator and the rules at work: what each user wants next, after all that the log knows of them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -134,17 +135,46 @@ class Recommender:
             items, chance = (self.new if new else self.blend).lists(positions, among_found(listed), count)
         row, place = np.nonzero(items >= 0)
         chosen = items[row, place]
-        table = {
-            "user_id": self.user_ids.take(pa.array(users[row])),
-            "rank": place + 1,
-            "item_index": chosen,
-            "item_id": self.item_ids.take(pa.array(chosen)),
-            "sid": self.sids.take(pa.array(chosen)),
-            "probability": chance[row, place],
-            "km": self._km(positions[row], chosen),
-            "visits": self._visits(positions[row], chosen),
+        return self._table(
+            chosen,
+            user_id=self.user_ids.take(pa.array(users[row])),
+            rank=place + 1,
+            probability=chance[row, place],
+            km=self._km(positions[row], chosen),
+            visits=self._visits(positions[row], chosen),
+        )
+
+    def stranger(self, count: int, limit: Limit = ANYWHERE) -> pa.Table:
+        """`Recommendations` of somebody of whom nothing is known, but perhaps where they are; `user_id` is null.
+
+        Raises:
+            ConfigError: kilometres without a point to count them from, or a catalogue without coordinates.
+            InputError: no item is in the city.
+        """
+        inside = np.ones(self.generation.items, dtype=bool) if limit.city is None else self._in_city(limit.city)
+        km = None if limit.point is None else chord_to_km(self._chord(unit_xyz(*limit.point)))
+        if limit.km is not None:
+            if km is None:
+                raise ConfigError("nothing is known of this user's place: say where they are with --near")
+            inside &= km <= limit.km
+        items, chance = self.blend.rules.stranger(count, km, inside)
+        return self._table(
+            items,
+            user_id=pa.nulls(len(items), pa.string()),
+            rank=np.arange(1, len(items) + 1),
+            probability=chance,
+            km=pa.nulls(len(items), pa.float64()) if km is None else pa.array(km[items]),
+            visits=np.zeros(len(items), dtype=np.int64),
+        )
+
+    def _table(self, items: Int64, **columns: Any) -> pa.Table:
+        """`Recommendations` of what is recommended, and what is told of it."""
+        named = {
+            "item_index": items,
+            "item_id": self.item_ids.take(pa.array(items)),
+            "sid": self.sids.take(pa.array(items)),
         }
-        return conform(pa.table(table), Recommendations.schema, Recommendations.name)
+        return conform(pa.table(named | columns), Recommendations.schema, Recommendations.name)
 
     def _within(
         self, position: int, found: float, beams: int, count: int, new: bool, limit: Limit
@@ -157,7 +187,8 @@ class Recommender:
         row = np.array([position])
         inside = np.ones(self.generation.items, dtype=bool) if limit.city is None else self._in_city(limit.city)
         if limit.km is not None:
-            inside &= self._near(row, limit.point) <= km_to_chord(limit.km)
+            last = int(self.generation.sequences.item[position - 1])
+            inside &= self._chord(last if limit.point is None else unit_xyz(*limit.point)) <= km_to_chord(limit.km)
         if new:
             inside[self.generation.sequences.before(row, None)[1]] = False
         kept = np.flatnonzero(inside)
@@ -169,13 +200,12 @@ class Recommender:
         items, chance = (self.new if new else self.blend).lists(row, (listed, score - found), count, inside)
         return items[0], chance[0]
 
-    def _near(self, row: Int64, point: tuple[float, float] | None) -> Float64:
-        """(items,) chords from a point, or from the last place in front of a position."""
+    def _chord(self, centre: Float64 | int) -> Float64:
+        """(items,) chords from a point, or from an item."""
         xyz = self.generation.xyz
         if xyz is None:
             raise ConfigError("the catalogue has no coordinates: nothing is within so many kilometres")
-        centre = xyz[self.generation.sequences.item[row[0] - 1]] if point is None else unit_xyz(*point)
-        return np.asarray(np.linalg.norm(xyz - centre, axis=1))
+        return np.asarray(np.linalg.norm(xyz - (xyz[centre] if isinstance(centre, int) else centre), axis=1))
 
     def _in_city(self, city: str) -> Bool:
         """(items,) which are in a city."""
