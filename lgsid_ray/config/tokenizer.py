@@ -132,14 +132,14 @@ class HgitConfig(TokenizerBase):
     """λ_reg of Eq 16, relative to the mean squared residual after level 1."""
     usage: Literal["soft", "hard"] = "soft"
     """Usage in the regulariser: softmax(-d²/τ), or Eq 14's histogram as printed, whose gradient is zero."""
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: float = Field(default=0.05, gt=0)
     """τ of the soft usage, relative to a level's mean squared distance."""
     steps: int = Field(default=300, ge=0)
     """Gradient steps, however many items there are; 0 leaves the levels as K-Means made them."""
     batch_rows: int = Field(default=4096, ge=1)
     """Rows of a gradient step, over all shards."""
-    learning_rate: float = Field(default=0.05, gt=0)
-    """Of Adam, relative to the root mean squared entry of a codebook; it falls to nothing over the steps."""
+    learning_rate: float = Field(default=0.02, gt=0)
+    """Of Adam, relative to the root mean square of what a code's rows leave; it falls to nothing over the steps."""
 
 
 class ResKMeansConfig(TokenizerBase):

@@ -11,7 +11,7 @@ from lgsid_ray.tokenizer.clustering import even_prices, kmeans
 from lgsid_ray.tokenizer.kmeans import Sums, farthest_of, repair
 from lgsid_ray.tokenizer.levels import Level, on_embeddings
 from lgsid_ray.tokenizer.metrics import level_metrics
-from lgsid_ray.tokenizer.residual import Adam, kl_slope, kl_to_uniform
+from lgsid_ray.tokenizer.residual import Adam, kl_slope, kl_to_uniform, radii
 from lgsid_ray.tokenizer.shard import Shards, View
 
 History = list[dict[str, float]]
@@ -141,7 +141,9 @@ def _step(shards: Shards, view: View, now: Learning, config: HgitConfig, tag: st
         if now.soft is None
         else [_AVERAGE * old + (1 - _AVERAGE) * new for old, new in zip(now.soft, fresh, strict=True)]
     )
-    now.codebooks = now.adam.update(now.codebooks, slope, fade)
+    dimension = now.codebooks[0].shape[1]
+    cells = [radii(errors, counts, dimension) for errors, counts in zip(total.errors, total.counts, strict=True)]
+    now.codebooks = now.adam.update(now.codebooks, slope, [fade * cell for cell in cells])
 
 
 def _row(

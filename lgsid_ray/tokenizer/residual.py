@@ -18,13 +18,15 @@ class Gradient:
     """One shard's share of a gradient step; adds up over shards.
 
     Attributes:
-        rows: how many rows took part. errors: per level, sum of the squared residual ‖R^(l)‖² behind it.
+        rows: how many rows took part. errors: per level (k,), sums of the squared residuals ‖R^(l)‖² behind each code.
+        counts: per level (k,), how many rows have each code.
         recon: per level (k, d), gradient of all those sums together. usage: of the regulariser's part.
         soft: per level (k,), sums of the soft usage (Eq 14 with softmax(-d²/τ)).
     """
 
     rows: int
-    errors: list[float]
+    errors: list[Float64]
+    counts: list[Float64]
     recon: list[Float64]
     usage: list[Float64]
     soft: list[Float64]
@@ -36,6 +38,7 @@ class Gradient:
         return Gradient(
             self.rows + other.rows,
             both(self.errors, other.errors),
+            both(self.counts, other.counts),
             both(self.recon, other.recon),
             both(self.usage, other.usage),
             both(self.soft, other.soft),
@@ -59,7 +62,8 @@ def gradient(
     recon = [np.zeros(c.shape) for c in codebooks]
     usage = [np.zeros(c.shape) for c in codebooks]
     soft = [np.zeros(len(c)) for c in codebooks]
-    errors = [0.0] * len(codebooks)
+    errors = [np.zeros(len(c)) for c in codebooks]
+    counts = [np.zeros(len(c)) for c in codebooks]
     for start in range(0, len(rows), _BLOCK):
         left, steps = rows[start : start + _BLOCK], []
         for number, (label, after) in enumerate(walk(levels, left)):
@@ -67,14 +71,16 @@ def gradient(
             share, pull = _soft_usage(left, codebooks[number], slope, temperatures[number])
             soft[number] += share
             usage[number] += pull
-            errors[number] += float(np.square(after, dtype=np.float64).sum())
+            size = len(codebooks[number])
+            errors[number] += np.bincount(label, np.square(after, dtype=np.float64).sum(axis=1), size)
+            counts[number] += np.bincount(label, minlength=size)
             steps.append((label, after))
             left = after
         behind = np.zeros_like(left)  # a centre stands in the residual of its level and of all behind it
         for number, (label, after) in reversed(list(enumerate(steps))):
             behind += after
             recon[number] -= 2.0 * cluster_sums(behind, label, len(codebooks[number]))
-    return Gradient(len(rows), errors, recon, usage, soft)
+    return Gradient(len(rows), errors, counts, recon, usage, soft)
 
 
 def _soft_usage(rows: Float32, centres: Float32, slope: Float64 | None, temperature: float) -> tuple[Float64, Float64]:
@@ -105,27 +111,46 @@ def kl_slope(usage: Float64) -> Float64:
     return np.log(p * len(p))
 
 
+def radii(errors: Float64, counts: Float64, dimension: int) -> Float64:
+    """(k,) root mean squared entry of what each code's rows leave; of a code without rows that of all rows.
+
+    Args:
+        errors: (k,) sums of squared residuals. counts: (k,) rows.
+    """
+    whole = errors.sum() / max(counts.sum(), 1)
+    return np.sqrt(np.where(counts > 0, errors / np.maximum(counts, 1), whole) / dimension)
+
+
 @dataclass
 class Adam:
-    """Adam (Kingma and Ba, 2015) on a list of codebooks; the rate is relative to each codebook's size of entries."""
+    """Adam (Kingma and Ba, 2015) on a list of codebooks, at a rate of its own for every code.
+
+    A step of Adam has the length of its rate, whatever the gradient's. Where a few codes lie far out, among rows that
+    little else is near, a rate that suits them throws the others out of the small cells that most rows are in; so a
+    code's rate goes with the size of its own cell.
+    """
 
     learning_rate: float
     step: int = 0
     first: list[Float64] = field(default_factory=list)
     second: list[Float64] = field(default_factory=list)
 
-    def update(self, codebooks: list[Float32], gradients: list[Float64], fade: float = 1.0) -> list[Float32]:
-        """The codebooks after one step, at `fade` times the learning rate."""
+    def update(self, codebooks: list[Float32], gradients: list[Float64], sizes: list[Float64]) -> list[Float32]:
+        """The codebooks after one step.
+
+        Args:
+            sizes: per level (k,), what the learning rate is relative to, see `radii`.
+        """
         if not self.first:
             self.first = [np.zeros(g.shape) for g in gradients]
             self.second = [np.zeros(g.shape) for g in gradients]
         self.step += 1
         moved = []
-        for level, (centres, slope) in enumerate(zip(codebooks, gradients, strict=True)):
+        for level, (centres, slope, cell) in enumerate(zip(codebooks, gradients, sizes, strict=True)):
             self.first[level] = 0.9 * self.first[level] + 0.1 * slope
             self.second[level] = 0.999 * self.second[level] + 0.001 * np.square(slope)
             mean = self.first[level] / (1 - 0.9**self.step)
             size = np.sqrt(self.second[level] / (1 - 0.999**self.step))
-            rate = fade * self.learning_rate * np.sqrt(np.square(centres, dtype=np.float64).mean())
+            rate = self.learning_rate * cell[:, None]
             moved.append((centres - rate * mean / (size + 1e-12)).astype(np.float32))
         return moved

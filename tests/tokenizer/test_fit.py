@@ -330,6 +330,20 @@ def test_a_step_too_long_never_returns_worse_codebooks(tmp_path: Path) -> None:
     assert np.array_equal(found[0], start[0])
 
 
+def test_a_few_rows_far_out_do_not_throw_the_others_codes_away(tmp_path: Path) -> None:
+    """One row in thirty lies a hundred times as far out as the rest, and K-Means gives such rows most of its codes."""
+    rng = np.random.default_rng(0)
+    rows = blobs(1500)
+    rows[::30] += 100 * rng.standard_normal((50, rows.shape[1])).astype(np.float32)
+    pool = pool_of(rows, tmp_path)
+    start = levels_of(rows, [16, 16])
+    _, history = train_levels(pool, PLAIN, start, HgitConfig(), 0)
+    best = min(history, key=lambda row: row["loss"])
+    assert best["step"] > 0
+    assert best["loss"] < history[0]["loss"]
+    assert best["perplexity_2"] > history[0]["perplexity_2"]
+
+
 def test_dead_codes_are_put_on_distinct_rows(tmp_path: Path) -> None:
     rows = np.repeat(gauss(6, 6, 0) * np.arange(1, 7, dtype=np.float32)[:, None], 20, axis=0)
     start = [np.concatenate([rows[:1], np.full((5, 6), 500, np.float32)])]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lgsid_ray.tokenizer import residual as residual_module
-from lgsid_ray.tokenizer.residual import Adam, gradient, kl_slope, kl_to_uniform
+from lgsid_ray.tokenizer.residual import Adam, gradient, kl_slope, kl_to_uniform, radii
 from lgsid_ray.tokenizer.shard import added
 
 TEMPERATURES = [1.5, 0.8]
@@ -55,7 +55,7 @@ def test_reconstruction_gradient_is_autograds_with_the_assignment_fixed(
     sum(left).backward()
     found = gradient(ROWS, BOOKS, None, TEMPERATURES)
     assert found.rows == 120
-    assert found.errors == pytest.approx([error.item() for error in left], rel=1e-6)
+    assert [error.sum() for error in found.errors] == pytest.approx([error.item() for error in left], rel=1e-6)
     for mine, mu in zip(found.recon, books, strict=True):
         np.testing.assert_allclose(mine, mu.grad, atol=1e-4)
 
@@ -100,7 +100,8 @@ def test_gradients_of_shards_add_up_to_those_of_one_shard() -> None:
     whole = gradient(ROWS, BOOKS, slopes, TEMPERATURES)
     total = added([gradient(part, BOOKS, slopes, TEMPERATURES) for part in np.split(ROWS, [0, 1, 70])])
     assert total.rows == whole.rows
-    assert total.errors == pytest.approx(whole.errors)
+    for mine, theirs in zip((*total.errors, *total.counts), (*whole.errors, *whole.counts), strict=True):
+        np.testing.assert_allclose(mine, theirs)
     for name in ("recon", "usage", "soft"):
         for mine, level in zip(getattr(total, name), getattr(whole, name), strict=True):
             np.testing.assert_allclose(mine, level, rtol=1e-4, atol=1e-4, err_msg=name)
@@ -146,30 +147,42 @@ def test_slope_of_the_divergence_against_finite_differences() -> None:
     assert np.isfinite(kl_slope(np.array([1.0, 0.0]))).all()
 
 
-def test_adam_takes_the_steps_of_torchs() -> None:
+def test_adam_takes_the_steps_of_torchs_each_code_at_its_own_rate() -> None:
     rng = np.random.default_rng(0)
     adam = Adam(0.05)
     mine = [mu.copy() for mu in BOOKS]
-    theirs = leaves(BOOKS)
-    groups = [{"params": [mu], "lr": 0.05} for mu in theirs]
+    codes = [[torch.from_numpy(code).double().requires_grad_() for code in mu] for mu in BOOKS]
+    cells = [rng.uniform(0.1, 2.0, len(mu)) for mu in BOOKS]
+    groups = [
+        {"params": [code], "lr": 0.05 * size}
+        for level, sizes in zip(codes, cells, strict=True)
+        for code, size in zip(level, sizes, strict=True)
+    ]
     reference = torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-12)
     for _ in range(30):
         slopes = [rng.standard_normal(mu.shape) * 10.0 ** rng.integers(-3, 3) for mu in BOOKS]
-        for group, mu, slope in zip(reference.param_groups, theirs, slopes, strict=True):
-            group["lr"] = 0.05 * mu.detach().square().mean().sqrt().item()
-            mu.grad = torch.from_numpy(slope)
-        mine = adam.update(mine, slopes)
+        for level, slope in zip(codes, slopes, strict=True):
+            for code, own in zip(level, slope, strict=True):
+                code.grad = torch.from_numpy(own)
+        mine = adam.update(mine, slopes, cells)
         reference.step()
-    for a, b, start in zip(mine, theirs, BOOKS, strict=True):
+    for a, level, start in zip(mine, codes, BOOKS, strict=True):
         assert np.abs(a - start).max() > 0.05
-        np.testing.assert_allclose(a, b.detach(), atol=1e-5)
+        np.testing.assert_allclose(a, torch.stack(level).detach(), atol=1e-5)
 
 
-def test_adams_rate_follows_the_scale_of_the_codebook() -> None:
-    slopes = [gauss(*mu.shape, 5).astype(np.float64) for mu in BOOKS]
-    once, large = Adam(0.05).update(BOOKS, slopes), Adam(0.05).update([1000 * mu for mu in BOOKS], slopes)
-    for a, b in zip(once, large, strict=True):
-        np.testing.assert_allclose(1000 * a, b, rtol=1e-4, atol=1e-3)
+def test_a_code_is_as_large_as_what_its_rows_leave() -> None:
+    found = gradient(ROWS, BOOKS, None, TEMPERATURES)
+    left = ROWS.astype(np.float64)
+    for level, (label, mu) in enumerate(zip(labels_of(ROWS, BOOKS), BOOKS, strict=True)):
+        left = left - mu[label]
+        sizes = radii(found.errors[level], found.counts[level], 5)
+        for code in range(len(mu)):
+            own = left[label == code] if (label == code).any() else left
+            assert sizes[code] == pytest.approx(np.sqrt(np.square(own).mean()), rel=1e-5)
+        assert found.counts[level].sum() == 120
+    empty = radii(np.array([8.0, 0.0]), np.array([2.0, 0.0]), 4)
+    assert empty.tolist() == [1.0, 1.0]
 
 
 def test_usage_of_one_level_leaves_the_others_alone() -> None:
