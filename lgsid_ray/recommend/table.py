@@ -25,45 +25,43 @@ def tables(rank: Metrics | None, generate: Metrics | None) -> list[Table]:
 def _rank(found: Metrics) -> Table:
     names = ["auc", "gauc", "auc_cold", "auc_new", "logloss"]
     table = _table(
-        "Click prediction, test split; below the line: trees on the same facts, and rules",
-        ["ranker", *names, "SIDs add to auc"],
+        "Click prediction, test split; below the line: trees on the same facts, and rules", ["ranker", *names]
     )
     for model, splits in found["models"].items():
         test = splits["test"]
-        figures = (_spread(test["mean"].get(name), test["std"].get(name)) for name in names)
-        table.add_row(model, *figures, _added(found["gain"].get(model)))
+        table.add_row(model, *(_spread(test["mean"].get(name), test["std"].get(name)) for name in names))
     table.add_section()
     for baseline, splits in found["baselines"].items():
         table.add_row(baseline, *(_spread(splits["test"].get(name), None) for name in names))
+    table.caption = "\n".join(
+        f"{model}: SIDs add {_sure(gain['test']['mean']['auc'], *gain['test']['interval']['auc'])} of auc"
+        for model, gain in found["gain"].items()
+        if "auc" in gain["test"]["interval"]
+    )
     return table
 
 
 def _generate(found: Metrics, task: str, title: str) -> Table:
     names = ["hit@5", "hit@10", "ndcg@10"]
-    columns = ["generator", *names, "95 % of hit@10", "beyond the mixture"]
-    table = _table(f"{title}; below the line: rules that count", columns)
+    table = _table(f"{title}; below the line: rules that count", ["generator", *names, "95 % of hit@10"])
     for group in (found["models"] | found["blends"], found["baselines"]):
         table.add_section()
         for name, splits in group.items():
             figures = splits["test"].get(task)
             if figures is not None:
                 within = f"{figures['hit@10_low']:.3f} to {figures['hit@10_high']:.3f}"
-                table.add_row(name, *(_spread(figures[key], None) for key in names), within, _worth(found, name, task))
+                table.add_row(name, *(_spread(figures[key], None) for key in names), within)
+    gains = {name: splits["test"].get(task) for name, splits in found["worth"].items()}
+    table.caption = "\n".join(
+        f"{name}: {_sure(gain['hit@10'], gain['hit@10_low'], gain['hit@10_high'])} of hit@10 beyond the mixture"
+        for name, gain in gains.items()
+        if gain
+    )
     return table
 
 
-def _added(gain: Metrics | None) -> str:
-    """What SIDs add to a ranker, and what 95 % of the draws of users lie between."""
-    if gain is None or "auc" not in gain["test"]["interval"]:
-        return ""
-    low, high = gain["test"]["interval"]["auc"]
-    return f"{gain['test']['mean']['auc']:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def _worth(found: Metrics, name: str, task: str) -> str:
-    """By how much Hit@10 a blend is ahead of the rules' own mixture, and what 95 % of the bootstrap lies between."""
-    gain = found["worth"].get(name, {}).get("test", {}).get(task)
-    return f"{gain['hit@10']:+.3f} ({gain['hit@10_low']:+.3f} to {gain['hit@10_high']:+.3f})" if gain else ""
+def _sure(gain: float, low: float, high: float) -> str:
+    return f"{gain:+.3f} (95 %: {low:+.3f} to {high:+.3f})"
 
 
 def _spread(mean: float | None, deviation: float | None) -> str:
@@ -73,7 +71,7 @@ def _spread(mean: float | None, deviation: float | None) -> str:
 
 
 def _table(title: str, columns: list[str]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place == 0 else "right")
     return table

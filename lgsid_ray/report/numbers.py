@@ -84,7 +84,7 @@ def _worth_cards(story: Story) -> list[Markup]:
         if sure := gain["test"]["interval"].get("auc"):
             reached = story.recommenders["rank"]["models"][name]["test"]["mean"]["auc"]
             text = f"points of AUC are added by SIDs to {name}: {number(reached, 3)} (95 %: {_points(*sure)})"
-            cards.append(_card(f"{100 * gain['test']['mean']['auc']:+.1f}", text))
+            cards.append(_card(_point(gain["test"]["mean"]["auc"]), text))
     found = story.recommenders.get("generate", {})
     for name, splits in found.get("worth", {}).items():
         blend, gain = found["blends"][name]["test"]["next"], splits["test"]["next"]
@@ -93,12 +93,17 @@ def _worth_cards(story: Story) -> list[Markup]:
                 f"points of Hit@10 for the next item are added by training to all rules that count, {name}: "
                 f"{number(blend['hit@10'], 3)} (95 %: {_points(gain['hit@10_low'], gain['hit@10_high'])})"
             )
-            cards.append(_card(f"{100 * gain['hit@10']:+.1f}", text))
+            cards.append(_card(_point(gain["hit@10"]), text))
     return cards
 
 
 def _points(low: float, high: float) -> str:
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{_point(low)} to {_point(high)}"
+
+
+def _point(share: float) -> str:
+    """In hundredths; what rounds to nothing is +0.0 from either side."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
 def _head(title: str, lead: str, cards: list[Markup]) -> Markup:
