@@ -11,9 +11,9 @@ CAPTIONS = {
         "Leave-last-out on the test split over the whole catalogue; repeated visits count. A generator is worth its "
         "training only where it beats what counts: “mixture” weighs all rules below the models, by weights that were "
         "fitted on validation targets, and “+ rules” weighs the generator among them, which is what “lgsid recommend” "
-        "gives. The last column tells how far that is ahead of the mixture without the generator, user by user: what "
-        "the training is worth. hit@10_cold is of targets with at most five training visits; within_…km is the "
-        "share of the ten best that lies so near to the user's last place. Intervals are of a bootstrap over users.",
+        "gives. “Beyond the mixture” is how far that is ahead in hit@10 of the mixture without the generator, user by "
+        "user: what the training is worth. hit@10_cold is of targets with at most five training visits; within_…km is "
+        "the share of the ten best that lies so near to the user's last place. Intervals: a bootstrap over users.",
     ),
     "discovery": (
         "What is new, {test} users",
@@ -22,6 +22,8 @@ CAPTIONS = {
     ),
 }
 """Title and explanation of each task."""
+TOLD = ("hit@1", "hit@5", "hit@20", "ndcg@10", "mrr", "hit@10_cold", "within_1km", "within_5km")
+"""Figures beside hit@10, as far as a run has them; metrics.json has more."""
 
 
 def recommender_section(story: Story) -> Markup:
@@ -50,19 +52,19 @@ def _rank_table(found: dict[str, Any]) -> Markup:
             strong.append(len(rows))
         test = splits["test"]
         figures = (_with_spread(test["mean"].get(k), test["std"].get(k)) for k in names)
-        rows.append([name, "model", *figures, _added(found["gain"].get(name))])
+        rows.append([name, "model", _added(found["gain"].get(name)), *figures])
     for name, splits in found["baselines"].items():
         rows.append(
             [
                 name,
-                "rival" if name.startswith("trees") else "trivial baseline",
-                *(number(splits["test"].get(key)) for key in names),
+                "rival" if name.startswith("trees") else "rule",
                 "",
+                *(number(splits["test"].get(key)) for key in names),
             ]
         )
     return join(
         [
-            table(["ranker", "kind", *names, "SIDs add to auc"], rows, strong, text_columns=2),
+            table(["ranker", "kind", "SIDs add to auc", *names], rows, strong, text_columns=2),
             caption(
                 "On the test split. “origin” is the same model without SIDs, trained on the same samples; ± is "
                 "the standard deviation over initialisations. A gain below it is no gain, and a model below a trivial "
@@ -70,8 +72,8 @@ def _rank_table(found: dict[str, Any]) -> Markup:
                 "told (habit, distance, time, popularity, kind and price), without IDs, and once more with how SIDs "
                 "match: a model that does not beat them has not earned its training. Cold items have few training "
                 "clicks, new ones the user has not clicked before, and the tail has the last fifth of all clicks. "
-                "Higher is better but for log-loss and calibration error. The last column is a model with SIDs less "
-                "the same without, and what lies between is 95 % of a bootstrap over users, both on the same draws."
+                "Higher is better but for log-loss and calibration error. What SIDs add is a model with them less the "
+                "same without; what lies between is 95 % of a bootstrap over users, both on the same draws."
             ),
         ]
     )
@@ -90,21 +92,23 @@ def _task(found: dict[str, Any], task: str) -> list[Markup]:
     }
     if not tables:
         return []
-    names = [name for name in next(iter(tables.values())) if not name.endswith(("_low", "_high"))]
+    known = {name for figures in tables.values() for name in figures}
+    names = [name for name in TOLD if name in known]
     rows = [
         [
             name,
             "model" if name in found["models"] else "both" if name in found["blends"] else "counts",
-            *(number(figures[key]) for key in names),
-            f"{number(figures['hit@10_low'])} to {number(figures['hit@10_high'])}",
+            number(figures["hit@10"]),
+            f"{number(figures['hit@10_low'], 3)} to {number(figures['hit@10_high'], 3)}",
             _worth(found["worth"].get(name, {}).get("test", {}).get(task)),
+            *(number(figures.get(key)) for key in names),
         ]
         for name, figures in tables.items()
     ]
     strong = [place for place, name in enumerate(tables) if name in found["blends"]]
     return [
         tag("h4", CAPTIONS[task][0].format(**found["queries" if task == "next" else "discovery"])),
-        table(["generator", "kind", *names, "95 % of hit@10", "beyond the mixture"], rows, strong, text_columns=2),
+        table(["generator", "kind", "hit@10", "95 %", "beyond the mixture", *names], rows, strong, text_columns=2),
         caption(CAPTIONS[task][1]),
     ]
 

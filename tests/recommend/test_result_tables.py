@@ -60,5 +60,5 @@ def test_the_page_sets_models_beside_what_counts(discovery: bool) -> None:
     assert page.count("tiger/hgit<") == page.count("tiger/hgit + rules<") == page.count("mixture</td") == 1 + discovery
     assert "+0.0500 (+0.0400 to +0.0600)" in page
     assert ("-0.0200 (-0.0300 to -0.0100)" in page) == discovery
-    assert "0.3900 to 0.4100" in page
+    assert "0.390 to 0.410" in page
     assert "_low" not in page
