@@ -116,12 +116,15 @@ def _task(found: dict[str, Any], task: str) -> list[Markup]:
 def _added(gain: dict[str, Any] | None) -> str:
     if gain is None or "auc" not in gain["test"]["interval"]:
         return ""
-    low, high = gain["test"]["interval"]["auc"]
-    return f"{gain['test']['mean']['auc']:+.4f} ({low:+.4f} to {high:+.4f})"
+    return _sure(gain["test"]["mean"]["auc"], *gain["test"]["interval"]["auc"])
 
 
 def _worth(gain: dict[str, float] | None) -> str:
-    return f"{gain['hit@10']:+.4f} ({gain['hit@10_low']:+.4f} to {gain['hit@10_high']:+.4f})" if gain else ""
+    return _sure(gain["hit@10"], gain["hit@10_low"], gain["hit@10_high"]) if gain else ""
+
+
+def _sure(gain: float, low: float, high: float) -> str:
+    return f"{gain:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def _with_spread(mean: float | None, deviation: float | None) -> str:
