@@ -1,5 +1,7 @@
 """Agreement of embedding clusters with the administrative labels: NMI and AMI."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,30 +15,49 @@ from lgsid_ray.draws import random_bits
 BATCH = 4096
 
 
-def agreement(vectors: Float32, labels: Int64, clusters: int, items: int, seed: int) -> list[dict[str, Any]]:
-    """Per level: NMI and AMI of K-Means clusters of `vectors` (n, d) with the labels (n, 3).
+@dataclass(frozen=True)
+class Sample:
+    """Items whose label is known."""
 
-    As many clusters as labels, at most `clusters`; on a seeded sample of at most `items` items whose label is
-    known. NMI flatters many small clusters; AMI is 0 for clusters that tell nothing. None where there is only one
-    label, or every item has its own.
+    index: Int64
+    """(m,) item_index, ascending."""
+    label: Int64
+    """(m,)"""
+
+    @classmethod
+    def drawn(cls, labels: Int64, items: int, seed: int) -> "Sample":
+        """At most `items` of those with one of the (n,) labels, by seeded rank; -1: unknown."""
+        order = np.argsort(random_bits(seed, "evaluate/cluster", np.arange(len(labels))))
+        index = np.sort(order[labels[order] >= 0][:items])
+        return cls(index, labels[index])
+
+
+def agreement(
+    of: Callable[[Int64], Float32], samples: Sequence[Sample], clusters: int, seed: int
+) -> list[dict[str, Any]]:
+    """Per level: NMI and AMI of K-Means clusters of its sample's vectors with its labels.
+
+    As many clusters as labels, at most `clusters`. NMI flatters many small clusters; AMI is 0 for clusters that tell
+    nothing. None where there is only one label, or every item has its own.
+
+    Args:
+        of: (m, d) vectors of (m,) items. samples: one for each of LEVELS.
     """
-    order = np.argsort(random_bits(seed, "evaluate/cluster", np.arange(len(vectors))))
     rows = []
-    for level, name in enumerate(LEVELS):
-        sample = np.sort(order[labels[order, level] >= 0][:items])
-        truth = labels[sample, level]
-        distinct = len(np.unique(truth))
-        row = {"level": name, "items": len(sample), "labels": distinct, "clusters": None, "nmi": None, "ami": None}
+    for name, sample in zip(LEVELS, samples, strict=True):
+        distinct, items = len(np.unique(sample.label)), len(sample.index)
+        row = {"level": name, "items": items, "labels": distinct, "clusters": None, "nmi": None, "ami": None}
         if distinct < 2:
             row["reason"] = "fewer than two labels"
-        elif distinct == len(sample):
+        elif distinct == items:
             row["reason"] = "every item has a label of its own"
         else:
             count = min(distinct, clusters)
-            model = MiniBatchKMeans(count, batch_size=BATCH, n_init=3, random_state=seed % 2**32)
-            found = model.fit_predict(vectors[sample])
+            # Of as few rows as sklearn lets it be: with its default the start takes ten times as long as all batches.
+            model = MiniBatchKMeans(count, batch_size=BATCH, n_init=1, init_size=3 * count, random_state=seed % 2**32)
+            found = model.fit_predict(of(sample.index))
             row["clusters"] = count
-            row["nmi"] = float(normalized_mutual_info_score(truth, found))
-            row["ami"] = float(adjusted_mutual_info_score(truth, found))
+            row["nmi"] = float(normalized_mutual_info_score(sample.label, found))
+            row["ami"] = float(adjusted_mutual_info_score(sample.label, found))
         rows.append(row)
     return rows

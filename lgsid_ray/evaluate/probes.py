@@ -2,26 +2,27 @@
 thought to be that does not say so, and is it the names of places that are known, or the places?
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import faiss
 import numpy as np
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from lgsid_ray.arrays import Bool, Float32, Float64, Int64, Text
 from lgsid_ray.artifacts import Items
 from lgsid_ray.artifacts.embeddings import vectors
-from lgsid_ray.artifacts.fusion import Fusion, unit
+from lgsid_ray.artifacts.fusion import Fusion
 from lgsid_ray.artifacts.probes import DROPPED, RENAMED, SEARCH, Probes, ProbeVectors, kinds
 from lgsid_ray.artifacts.table import matrix
 from lgsid_ray.config import RunConfig
-from lgsid_ray.evaluate.alignment import spaces
-from lgsid_ray.evaluate.frontiers import TEXT_WEIGHTS
+from lgsid_ray.evaluate.frontiers import TEXT_WEIGHTS, Mixture, texts_of
 from lgsid_ray.evaluate.gap import COVERED, draws
-from lgsid_ray.evaluate.retrieval import search
-from lgsid_ray.evaluate.space import Space, read_space
+from lgsid_ray.evaluate.retrieval import NOBODY, Answers, Best, Finder, Found, Maker, answer, by_cosine, top_k
+from lgsid_ray.evaluate.space import JUDGED, Corpus, Space, read_corpus
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 
@@ -46,47 +47,37 @@ class Asked:
     aligned: Float32
     place: Float32
 
-    def by(self, arm: str) -> Float32:
-        """The texts as a space's own encoder has them."""
-        return self.aligned if arm == "aligned" else self.reference
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """What is searched, by cosine.
-
-    Attributes:
-        vectors: (n, d). query: (q, d). added: (n, d) of which w times is added to the vectors, for several w; None:
-            nothing is. more: (q, d) of which as much is added to the queries.
-    """
-
-    name: str
-    vectors: Float32
-    query: Float32
-    added: Float32 | None = None
-    more: Float32 | None = None
+    def texts(self, labels: Int64) -> Space:
+        """The texts as queries that are no items: each as a space's own encoder has it."""
+        return Space(
+            index=np.full(len(self.item), NOBODY),
+            labels=labels[self.item],
+            reference=self.reference,
+            aligned=self.aligned,
+            fused=self.reference,
+        )
 
 
 def probes(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """What embeddings make of texts that no catalogue holds: `metrics.json`.
 
-    Memory: one float32 matrix per space, as the frontier.
+    Memory: as the frontier's, and a code for what each item is.
     """
-    space, split = read_space(inputs)
+    corpus, split = read_corpus(inputs)
     asked = _read(inputs["embed_probes"])
     kind = kinds(Items(inputs["catalogue"]).read(["category_1", "category_2"])).combine_chunks().dictionary_encode()
     fusion = Fusion.load(inputs["fuse"])
     metrics: dict[str, Any] = {
         "query": config.evaluate.query,
-        SEARCH: searched(space, split, _codes(kind), asked[SEARCH], fusion, config.seed),
-        DROPPED: dropped(space, split, asked[DROPPED]),
-        RENAMED: renamed(space, asked[RENAMED], fusion),
+        SEARCH: searched(corpus, split, _codes(kind), asked[SEARCH], fusion, config.seed),
+        DROPPED: dropped(corpus, split, asked[DROPPED]),
+        RENAMED: renamed(corpus, asked[RENAMED], fusion),
     }
     out.write_json("metrics.json", metrics)
     return {f"found/{row['arm']}/{row['group']}": row["found"] for row in metrics[SEARCH]}
 
 
-def searched(space: Space, split: Text, kind: Int64, asked: Asked, fusion: Fusion, seed: int) -> list[dict[str, Any]]:
+def searched(corpus: Corpus, split: Text, kind: Int64, asked: Asked, fusion: Fusion, seed: int) -> list[dict[str, Any]]:
     """Free text: of the five items found, the shares in the `district` asked for, of the `kind`, and of both.
 
     `found` is the latter beside as many as there are, five at most. Arms: `origin`, `fused` and `aligned` as they are
@@ -94,7 +85,7 @@ def searched(space: Space, split: Text, kind: Int64, asked: Asked, fusion: Fusio
     districts, whatever it costs in meaning, and `mixed`, which is origin and aligned so weighed; `told`, whitened
     fusion whose queries say apart where they are meant, so that their place is put in too.
     """
-    place, group = space.labels[:, -1], _groups(split[asked.item])
+    place, group = corpus.labels[:, -1], _groups(split[asked.item])
     there = np.array([((place == place[item]) & (kind == kind[item])).sum() for item in asked.item])
 
     def worth(found: Int64) -> dict[str, Float64]:
@@ -103,26 +94,28 @@ def searched(space: Space, split: Text, kind: Int64, asked: Asked, fusion: Fusio
         return {"found": both, "district": near.mean(axis=1), "kind": alike.mean(axis=1)}
 
     rows: list[dict[str, Any]] = []
-    for corpus in _corpora(space, asked, fusion) if len(asked.item) else ():
-        tried = [(weight, worth(items)) for weight, items in _retrieved(corpus)]
+    makers = _saved(corpus) | _swept(corpus, asked, fusion)
+    for arm, found in _found(corpus, asked, makers).items() if len(asked.item) else ():
+        weights = WEIGHTS[: len(found.item)]  # what is saved has none but 0
+        tried = [(weight, worth(items)) for weight, items in zip(weights, found.item, strict=True)]
         chosen = group == KNOWN if (group == KNOWN).any() else np.ones(len(group), dtype=bool)
         weight, values = max(tried, key=lambda one: one[1]["found"][chosen].mean())
         for name, mine in _each(group):
-            drawn = draws(space.labels[asked.item[mine], 1 if name == "held_city" else 2], seed)
+            drawn = draws(corpus.labels[asked.item[mine], 1 if name == "held_city" else 2], seed)
             means = drawn @ values["found"][mine] / drawn.sum(axis=1)
             told = {measure: float(value[mine].mean()) for measure, value in values.items()}
-            row = {"arm": corpus.name, "group": name, "queries": int(mine.sum()), "weight": weight, **told}
+            row = {"arm": arm, "group": name, "queries": int(mine.sum()), "weight": weight, **told}
             rows.append(row | {"interval": np.percentile(means[1:], COVERED).tolist()})
     return rows
 
 
-def dropped(space: Space, split: Text, asked: Asked) -> list[dict[str, Any]]:
+def dropped(corpus: Corpus, split: Text, asked: Asked) -> list[dict[str, Any]]:
     """Items whose prompt says no place: whether the whole item is among the five found, and the others' district."""
     rows: list[dict[str, Any]] = []
-    for arm, corpus in spaces(space).items() if len(asked.item) else ():
-        found = _nearest(asked.by(arm), corpus)
+    for arm, retrieved in _found(corpus, asked, _saved(corpus)).items() if len(asked.item) else ():
+        found = retrieved.item[0]
         own = found == asked.item[:, None]
-        same = (space.labels[found, -1] == space.labels[asked.item, -1][:, None]) & ~own
+        same = (corpus.labels[found, -1] == corpus.labels[asked.item, -1][:, None]) & ~own
         for name, mine in _each(_groups(split[asked.item])):
             told = {
                 "itself": float(own[mine].any(axis=1).mean()),
@@ -132,37 +125,82 @@ def dropped(space: Space, split: Text, asked: Asked) -> list[dict[str, Any]]:
     return rows
 
 
-def renamed(space: Space, asked: Asked, fusion: Fusion) -> list[dict[str, Any]]:
+def renamed(corpus: Corpus, asked: Asked, fusion: Fusion) -> list[dict[str, Any]]:
     """Among the items of some districts: T@5 with each district's own name, and with another's."""
-    every, district = np.arange(len(asked.item)), space.labels[asked.item, -1]
+    if len(asked.item) <= K:
+        return []
+    district, order = corpus.labels[asked.item, -1], np.argsort(asked.item)
+    named = corpus.of(asked.item[order], list(JUDGED.values()))
     rows: list[dict[str, Any]] = []
-    for arm, before in spaces(space).items() if len(every) > K else ():
-        after = fusion(asked.reference, asked.place) if arm == "fused" else asked.by(arm)
-        both = {"own_names": before[asked.item], "other_names": after}
-        shares = {
-            name: float((district[search(embedded, every, K)] == district[:, None]).mean())
-            for name, embedded in both.items()
-        }
-        rows.append({"arm": arm, "items": len(every), **shares})
+    for arm in corpus.judged:
+        after = {"fused": fusion(asked.reference, asked.place), "aligned": asked.aligned}.get(arm, asked.reference)
+        before = np.empty_like(after)
+        before[order] = named.by(arm)
+        both = {"own_names": before, "other_names": after}
+        shares = {name: _one_district(embedded, district) for name, embedded in both.items()}
+        rows.append({"arm": arm, "items": len(asked.item), **shares})
     return rows
 
 
-def _corpora(space: Space, asked: Asked, fusion: Fusion) -> list[Corpus]:
-    texts = space.texts
+def _one_district(embedded: Float32, district: Int64) -> float:
+    """T@5 of (n, d) embeddings among themselves."""
+    among = Space(np.arange(len(embedded)), district[:, None], embedded)
+    (found,) = answer(among, among, {"": partial(by_cosine, space="origin", k=K)}, {"": K}).found.values()
+    return float((district[found.item[0]] == district[:, None]).mean())
+
+
+def _found(corpus: Corpus, asked: Asked, makers: Mapping[str, Maker]) -> Mapping[str, Found]:
+    size = min(K, len(corpus))
+    told: Answers = corpus.fold(answer, asked.texts(corpus.labels), makers, dict.fromkeys(makers, size))
+    return told.found
+
+
+def _saved(corpus: Corpus) -> dict[str, Maker]:
+    return {name: partial(by_cosine, space=name, k=K) for name in corpus.judged}
+
+
+def _swept(corpus: Corpus, asked: Asked, fusion: Fusion) -> dict[str, Maker]:
+    texts = corpus.texts
     assert texts is not None, "what was fused had location texts"
-    plain, white = (
-        np.where(texts.of[:, None] >= 0, directions[texts.of], np.float32(0))
-        for directions in (texts.embedded, fusion.directions(texts.embedded))
-    )
-    query, reference = asked.reference, space.reference
-    fusions = {"text_fusion": plain, "whitened_fusion": white}
-    if space.content is not None and space.content.shape == white.shape:
-        fusions["content_fusion"] = space.content + white
-    saved = [Corpus(arm, vectors, asked.by(arm)) for arm, vectors in spaces(space).items()]
-    swept = [Corpus(arm, reference, query, added) for arm, added in fusions.items()]
-    if space.aligned is not None:
-        swept.append(Corpus("mixed", reference, query, space.aligned - reference, asked.aligned - query))
-    return [*saved, *swept, Corpus("told", reference, query, white, fusion.directions(asked.place))]
+    white = fusion.directions(texts.embedded)
+    makers: dict[str, Maker] = {
+        "text_fusion": partial(_with_texts, directions=texts.embedded),
+        "whitened_fusion": partial(_with_texts, directions=white),
+    }
+    if "content" in corpus.spaces:
+        makers["content_fusion"] = partial(_with_texts, directions=white, content=True)
+    if "aligned" in corpus.spaces:
+        makers["mixed"] = _between
+    return makers | {"told": partial(_with_texts, directions=white, more=fusion.directions(asked.place))}
+
+
+def _with_texts(
+    items: Space, asked: Space, directions: Float32, content: bool = False, more: Float32 | None = None
+) -> Finder:
+    """By normalise(E_ref + w·the direction of the item's text), E_content beside it if asked for; w times (q, d) `more`
+    is added to queries."""
+    added = texts_of(items, directions)
+    if content:
+        assert items.content is not None
+        added = added + items.content
+    return _weighed(Mixture(items.reference, added), asked.reference, more)
+
+
+def _between(items: Space, asked: Space) -> Finder:
+    """By the reference space and the aligned one, mixed in items and queries."""
+    mixture = Mixture(items.reference, items.by("aligned") - items.reference)
+    return _weighed(mixture, asked.reference, asked.by("aligned") - asked.reference)
+
+
+def _weighed(mixture: Mixture, query: Float32, more: Float32 | None) -> Finder:
+    ours, beside = torch.from_numpy(query), None if more is None else torch.from_numpy(more)
+
+    def find(rows: slice, cosines: Tensor) -> Iterator[Best]:
+        products = mixture.products(ours[rows], None if beside is None else beside[rows], cosines)
+        # Queries keep their length: it changes no order.
+        yield from (top_k(mixture.scores(products, 1.0, weight), K) for weight in WEIGHTS)
+
+    return find
 
 
 def _read(folder: StageDir) -> dict[str, Asked]:
@@ -174,22 +212,6 @@ def _read(folder: StageDir) -> dict[str, Asked]:
         (reference, aligned), place = map(vectors, tables), matrix(tables[0].column("location"))
     parts = (item, reference, aligned, place)
     return {name: Asked(*(part[probe == name] for part in parts)) for name in (SEARCH, DROPPED, RENAMED)}
-
-
-def _retrieved(corpus: Corpus) -> Iterator[tuple[float, Int64]]:
-    """(weight, (q, K) items) for every weight there is to choose from."""
-    if corpus.added is None:
-        yield 0.0, _nearest(corpus.query, corpus.vectors)
-        return
-    for weight in map(np.float32, WEIGHTS):
-        query = corpus.query if corpus.more is None else unit(corpus.query + weight * corpus.more)
-        yield float(weight), _nearest(query, unit(corpus.vectors + weight * corpus.added))
-
-
-def _nearest(queries: Float32, corpus: Float32) -> Int64:
-    """(q, K) rows of the corpus by inner product, best first."""
-    found: Int64 = faiss.knn(queries, corpus, min(K, len(corpus)), metric=faiss.METRIC_INNER_PRODUCT)[1]
-    return found
 
 
 def _groups(split: Text) -> Text:

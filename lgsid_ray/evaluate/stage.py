@@ -1,4 +1,4 @@
-"""The stages that judge: embeddings (`frontier`) and SIDs (`evaluate`). They run on the driver and need no Ray."""
+"""The stages that judge: embeddings (`frontier`) and SIDs (`evaluate`)."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import pyarrow as pa
 
 from lgsid_ray.artifacts import Frontier, Sids
 from lgsid_ray.config import RunConfig
-from lgsid_ray.evaluate.alignment import clusterings, frontier_rows, gaps, lines, orders, retrieval_tables, spaces
+from lgsid_ray.evaluate.alignment import frontier_rows, gaps, lines, retrieval_tables, retrieve, sampled
 from lgsid_ray.evaluate.sid_geography import sid_geography
 from lgsid_ray.evaluate.sid_neighbours import sid_neighbours
-from lgsid_ray.evaluate.space import draw_queries, read_space
+from lgsid_ray.evaluate.space import draw_queries, read_corpus
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
 
@@ -18,23 +18,23 @@ def frontier(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     """Judge the embeddings of a run: `metrics.json`, `frontier.parquet` (docs/method.md, "How alignment is judged").
 
     Reads catalogue, embed and, where the run has them, embed_content, embed_location, fuse and embed_aligned. Memory:
-    one float32 matrix per space, labels as codes, scores in bounded blocks.
+    here labels and places, what the queries and a sample have, and what is found; in a task the embeddings of a part
+    of the catalogue.
     """
     section, seed = config.evaluate, config.seed
-    space, split = read_space(inputs)
+    corpus, split = read_corpus(inputs)
     queries = draw_queries(split, section.queries, seed)
-    found = lines(space, queries)
+    retrieved = retrieve(corpus, queries, section.ks)
+    found = lines(corpus, queries, retrieved)
     metrics: dict[str, Any] = {
         "seed": seed,
-        "items": len(space),
-        "located": space.xyz is not None,
-        "dimension": int(space.reference.shape[1]),
+        "items": len(corpus),
+        "located": corpus.xyz is not None,
         "floor": section.floor,
         "groups": {name: int(members.sum()) for name, members in queries.groups.items()},
-        "retrieval": retrieval_tables(space, queries, section.ks),
-        **gaps(space, queries, found, section.floor, seed),
-        "distance_order": orders(space, queries, seed),
-        "clustering": clusterings(space, section, seed),
+        "retrieval": retrieval_tables(corpus, queries, retrieved, section.ks),
+        **gaps(corpus, queries, retrieved, found, section.floor, seed),
+        **sampled(corpus, queries, section, seed),
     }
     Frontier(out).write(pa.Table.from_pylist(frontier_rows(found, queries), schema=Frontier.schema))
     out.write_json("metrics.json", metrics)
@@ -46,16 +46,16 @@ def evaluate(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
 
     Reads catalogue, tokenise, embed and, where the run has them, fuse and embed_aligned.
     """
-    space, split = read_space(inputs)
+    corpus, split = read_corpus(inputs)
     queries = draw_queries(split, config.evaluate.queries, config.seed)
-    tokens = Sids(inputs["tokenise"]).tokens(len(space))
+    tokens = Sids(inputs["tokenise"]).tokens(len(corpus))
     metrics = {
-        "sid_geography": sid_geography(tokens, space.labels, space.xyz),
-        "sid_neighbours": sid_neighbours(tokens, spaces(space), queries.items[queries.groups["all"]]),
+        "sid_geography": sid_geography(tokens, corpus.labels, corpus.xyz),
+        "sid_neighbours": sid_neighbours(tokens, corpus, queries.items[queries.groups["all"]]),
         "codebook": inputs["tokenise"].read_json("metrics.json"),
     }
     out.write_json("metrics.json", metrics)
-    told: Facts = {"items": len(space)}
+    told: Facts = {"items": len(corpus)}
     for row in metrics["sid_geography"]:
         told[f"one_city/{row['prefix']}"] = row["one_city"]
     return told

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from lgsid_ray.artifacts.frontier import ARMS, MEASURES, UNTRAINED
 from lgsid_ray.artifacts.labels import LEVELS
-from lgsid_ray.evaluate.alignment import FRONTIER_K
+from lgsid_ray.evaluate.frontiers import FRONTIER_K
 
 Metrics = dict[str, Any]
 FLOORS = {"frontier": "oracle", "content_frontier": "content_oracle"}

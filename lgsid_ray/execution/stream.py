@@ -2,13 +2,18 @@
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import reduce
+from operator import add
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
 
 Worker = Callable[..., Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]]
 """A class; its instances take a batch of one unit, a column per key, and return what they tell of it."""
+FAN = 8
+"""Results that are added at once."""
+T = TypeVar("T")
 
 
 def stream(
@@ -36,9 +41,33 @@ def tasks(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
     return list(ray.get([_call.remote(job) for job in jobs]))
 
 
+def summed(call: Callable[..., T], units: Sequence[Any], *shared: Any) -> T:
+    """The sum of what `call(unit, *shared)` gives for every unit: a task each, with a CPU.
+
+    Tasks add, too, FAN results at a time and in their order, so that nobody holds more than these, and so that the
+    shape of the tree depends on the number of units alone.
+    """
+    kept = [ray.put(one) for one in shared]  # once, not with every task
+    found = [_call_on.remote(call, unit, *kept) for unit in units]
+    while len(found) > 1:
+        found = [_add.remote(*found[begin : begin + FAN]) for begin in range(0, len(found), FAN)]
+    whole: T = ray.get(found[0])
+    return whole
+
+
 @ray.remote
 def _call(job: Callable[[], Any]) -> Any:
     return job()
+
+
+@ray.remote
+def _call_on(call: Callable[..., Any], unit: Any, *shared: Any) -> Any:
+    return call(unit, *shared)
+
+
+@ray.remote
+def _add(*parts: Any) -> Any:
+    return reduce(add, parts)
 
 
 def rows_of(dataset: "ray.data.Dataset") -> Iterator[dict[str, Any]]:

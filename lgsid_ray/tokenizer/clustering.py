@@ -17,8 +17,11 @@ from lgsid_ray.tokenizer.shard import Shards, View
 ROUNDS = 5  # of k-means||; more do not help (Bahmani et al., 2012, figure 5.1)
 _SOFTNESS = 0.1  # of loads, relative to the mean squared distance
 _PARTING = 0.8  # share of the steps, the first, in which starving clusters are moved
-_SETTLING, _FADE = 25, 0.9  # passes at most that settle prices under centroids that stay; softness falls by each
-_EVEN = 0.005  # KL to uniform, in nats, that is even enough
+_SETTLED_ROWS = 65_536  # on which prices are settled; of more rows so many are drawn
+_SETTLING, _FADE = 40, 0.95  # passes at most that settle prices under centroids that stay; softness falls by each
+_EVEN = 0.005  # KL to uniform, in nats, at which prices need no further pass
+_ROUNDS, _GAIN = 8, 0.01  # of prices and means in turns at most, and the share of the error that a round must win
+_UNEVEN = 0.1  # KL to uniform that is borne for less error: a perplexity of .9 of the clusters
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,12 @@ def kmeans(shards: Shards, view: View, clusters: int, config: KMeansConfig, seed
         now = _stepped(shards, view, now, config, f"{seed}-{name}-{now.step}")
         if shards.out:
             now.keep(shards.out, name)
-    price = now.price if now.price is None else even_prices(shards, view, now.centroids, now.price)
-    return Clusters(now.centroids, price)
+    if now.price is not None and not now.even:
+        found = even(shards, view, now.centroids, now.price, f"{seed}-{name}-even")
+        now = replace(now, centroids=found.centroids, price=found.price, even=True)
+        if shards.out:
+            now.keep(shards.out, name)
+    return Clusters(now.centroids, now.price)
 
 
 def _stepped(shards: Shards, view: View, now: Progress, config: KMeansConfig, tag: str) -> Progress:
@@ -83,19 +90,45 @@ def _stepped(shards: Shards, view: View, now: Progress, config: KMeansConfig, ta
     return Progress(centroids, price, seen, total.inertia, softness, now.step + 1, settled)
 
 
-def even_prices(shards: Shards, view: View, centroids: Float32, price: Float32) -> Float32:
-    """(k,) prices under which the view's rows fall most evenly to (k, d) centroids; full passes from `price` on."""
-    best, least, softness = price, np.inf, 0.0
+def even(shards: Shards, view: View, centroids: Float32, price: Float32, tag: str) -> Clusters:
+    """Even clusters, and centroids that are the means of what they hold: Lloyd's step in turns with exact prices.
+
+    Prices alone would leave centroids where other rows were theirs: where most rows are close together and few lie far
+    out, rows then go to centroids that are farther from them than the mean of all.
+
+    Args:
+        centroids: (k, d) and price: (k,), where to begin. tag: by which rows are drawn.
+    """
+    best, worth, before = Clusters(centroids, price), (np.inf, np.inf), np.inf
+    for _ in range(_ROUNDS):
+        price, total = _even_prices(shards, view, centroids, price, tag)
+        uneven = max(kl_to_uniform(total.counts.astype(np.float64)), _UNEVEN)
+        if (uneven, total.inertia) < worth:
+            best, worth = Clusters(centroids, price), (uneven, total.inertia)
+        if uneven == _UNEVEN:
+            if total.inertia > (1 - _GAIN) * before:
+                break
+            before = total.inertia
+        centroids = move(centroids, total)
+        if view.metric == "cosine":
+            centroids = directions(centroids)
+    return best
+
+
+def _even_prices(shards: Shards, view: View, centroids: Float32, price: Float32, tag: str) -> tuple[Float32, Sums]:
+    """(k,) prices under which the view's rows fall most evenly to (k, d) centroids, and how; passes from `price` on."""
+    best, found, least, softness, batch = price, None, np.inf, 0.0, min(1.0, _SETTLED_ROWS / shards.trained)
     for turn in range(_SETTLING):
-        total = shards.sum("statistics", view, centroids, price, softness, 1.0, "")
+        total = shards.sum("statistics", view, centroids, price, softness, batch, tag)
         uneven = kl_to_uniform(total.counts.astype(np.float64))
-        if uneven < least:
-            best, least = price, uneven
+        if found is None or uneven < least:
+            best, found, least = price, total, uneven
         if uneven <= _EVEN:
             break
         price = raised(price, total.loads, softness)
-        softness = _SOFTNESS * _FADE**turn * total.inertia / shards.trained
-    return best
+        softness = _SOFTNESS * _FADE**turn * total.inertia / int(total.counts.sum())
+    assert found is not None
+    return best, found
 
 
 def member_means(shards: Shards, view: View, found: Clusters) -> Float32:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lgsid_ray.arrays import Float32, Float64
 from lgsid_ray.config.tokenizer import HgitConfig, KMeansConfig
-from lgsid_ray.tokenizer.clustering import even_prices, kmeans
+from lgsid_ray.tokenizer.clustering import even, kmeans
 from lgsid_ray.tokenizer.kmeans import Sums, farthest_of, repair
 from lgsid_ray.tokenizer.levels import Level, on_embeddings
 from lgsid_ray.tokenizer.metrics import level_metrics
@@ -76,13 +76,14 @@ def train_levels(
     return best, history
 
 
-def even_levels(shards: Shards, view: View, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-    """Priced levels behind those of `view`, under prices that suit their codebooks as they are now."""
+def even_levels(shards: Shards, view: View, levels: tuple[Level, ...], seed: int) -> tuple[Level, ...]:
+    """Priced levels behind those of `view`, made even again from where their codebooks are now."""
     found = view.levels
     for level in levels:
         assert level.price is not None
-        price = even_prices(shards, replace(view, levels=found), level.codebook, level.price)
-        found = (*found, replace(level, price=price))
+        here = replace(view, levels=found)
+        clusters = even(shards, here, level.codebook, level.price, f"{seed}-learnt-{len(found)}")
+        found = (*found, on_embeddings(clusters.centroids, clusters.price))
     return found[len(view.levels) :]
 
 

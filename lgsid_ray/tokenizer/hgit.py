@@ -12,7 +12,7 @@ from lgsid_ray.tokenizer.tokenizer import Tokenizer
 def fit(shards: Shards, config: HgitConfig, seed: int) -> tuple[Tokenizer, History]:
     """The tokenizer of the shards' items, and the history of its training.
 
-    Balanced, the learnable levels are given prices again once they are learnt; Eq 16 itself knows none.
+    Balanced, the learnable levels are made even again once they are learnt; Eq 16 itself knows no prices.
     Where no item has a place, neither coordinates nor a province, city or district, level 1 goes by content alone.
     """
     by_features = config.first_level == "features"
@@ -33,6 +33,6 @@ def fit(shards: Shards, config: HgitConfig, seed: int) -> tuple[Tokenizer, Histo
         learnt = tuple(on_embeddings(book, level.price) for book, level in zip(books, levels[1:], strict=True))
         if config.kmeans.balanced:
             # Eq 16 learns without prices; those that K-Means left suit other centres.
-            learnt = even_levels(shards, view, learnt)
+            learnt = even_levels(shards, view, learnt, seed)
         levels = (levels[0], *learnt)
     return Tokenizer(config.kind, levels, view.transform), history

@@ -17,7 +17,7 @@ class Progress:
     Attributes:
         centroids: (k, d). price: (k,) where clusters are to be even. seen: (k,) rows of each so far.
         inertia: of the last step. softness: of the next step's loads.
-        step: how many are done. settled: no more are due.
+        step: how many are done. settled: no more are due. even: clusters are, by their price.
     """
 
     centroids: Float32
@@ -27,11 +27,12 @@ class Progress:
     softness: float = 0.0
     step: int = 0
     settled: bool = False
+    even: bool = False
 
     def keep(self, out: StageDir, name: str) -> None:
         """Write it in the place of what stands under this name."""
         tensors = {"centroids": self.centroids, "seen": self.seen}
-        tensors["numbers"] = np.array([self.inertia, self.softness, self.step, self.settled])
+        tensors["numbers"] = np.array([self.inertia, self.softness, self.step, self.settled, self.even])
         if self.price is not None:
             tensors["price"] = self.price
         with out.write(_place(name)) as file:
@@ -48,9 +49,10 @@ class Progress:
             return None
         try:
             found = load(out.read(_place(name)))
-            inertia, softness, step, settled = found["numbers"].tolist()
-            price = found.get("price")
-            return cls(found["centroids"], price, found["seen"], inertia, softness, int(step), bool(settled))
+            inertia, softness, *told = found["numbers"].tolist()
+            step, settled, even = map(int, told)
+            price, seen = found.get("price"), found["seen"]
+            return cls(found["centroids"], price, seen, inertia, softness, step, bool(settled), bool(even))
         except (SafetensorError, KeyError, ValueError) as error:
             raise out.corrupt(out.path(_place(name)), error) from None
 

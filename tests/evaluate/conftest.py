@@ -1,6 +1,7 @@
 """A small seeded space: three provinces, two cities each, two districts each, meaning and geography apart."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from lgsid_ray.artifacts import Embeddings, ItemLocations, Items, Locations, Sids
 from lgsid_ray.artifacts.embeddings import column
 from lgsid_ray.artifacts.labels import LEVELS
-from lgsid_ray.evaluate.space import Space, Texts
+from lgsid_ray.evaluate.space import SPACES, Corpus, Space, Texts
 from lgsid_ray.execution.storage import StageDir
 from lgsid_ray.geo.distance import unit_xyz
 
@@ -19,7 +20,28 @@ def normalise(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def make_space(count: int = 240, seed: int = 0, pull: float = 1.0) -> Space:
+@dataclass(frozen=True)
+class Held:
+    """A part that is in memory."""
+
+    space: Space
+
+    @property
+    def index(self) -> np.ndarray:
+        return self.space.index
+
+    def read(self, names: Sequence[str] = tuple(SPACES)) -> Space:
+        return self.space
+
+
+def corpus_of(space: Space, texts: Texts | None = None, parts: int = 1) -> Corpus:
+    """A catalogue whose items are in memory."""
+    spaces = tuple(name for name in SPACES if getattr(space, name) is not None)
+    cut = np.array_split(np.arange(len(space)), parts)
+    return Corpus(space.labels, space.xyz, texts, spaces, [Held(space.rows(rows)) for rows in cut])
+
+
+def make_corpus(count: int = 240, seed: int = 0, pull: float = 1.0) -> Corpus:
     """`pull` is how strongly the aligned space moves items towards their district."""
     rng = np.random.default_rng(seed)
     district = rng.integers(0, 12, count)
@@ -33,32 +55,38 @@ def make_space(count: int = 240, seed: int = 0, pull: float = 1.0) -> Space:
     reference = normalise(content + 0.05 * direction)
     aligned = normalise(reference + 0.15 * pull * direction)
     said = rng.normal(size=24) + 0.3 * direction_of  # location texts have most in common
-    texts = Texts(normalise(said), np.where(np.arange(count) % 7 == 0, -1, district), np.arange(12) != 3)
-    return Space(reference, labels, unit_xyz(places[:, 0], places[:, 1]), aligned, content, texts)
+    texts = Texts(normalise(said), np.arange(12) != 3)
+    told = np.where(np.arange(count) % 7 == 0, -1, district)
+    xyz = unit_xyz(places[:, 0], places[:, 1])
+    return corpus_of(Space(np.arange(count), labels, reference, xyz, aligned, content, told), texts)
 
 
 @pytest.fixture
-def space() -> Space:
-    return make_space()
+def corpus() -> Corpus:
+    return make_corpus()
 
 
 @pytest.fixture
-def stages(tmp_path, space):
-    """Finished input stages on disk, out of order on purpose, with aligned and content embeddings."""
-    return write_stages(tmp_path, space)
+def space(corpus) -> Space:
+    """All of its items."""
+    return corpus.parts[0].read()
 
 
 @pytest.fixture
-def stages_of_one_item(tmp_path, space):
-    parts = (space.reference, space.labels, space.xyz, space.aligned, space.content)
-    texts = replace(space.texts, of=space.texts.of[:1])
-    return write_stages(tmp_path, Space(*(part[:1] for part in parts), texts=texts))
+def stages(tmp_path, corpus):
+    """Finished input stages on disk, with aligned and content embeddings."""
+    return write_stages(tmp_path, corpus)
 
 
-def write_stages(root, space: Space) -> dict[str, StageDir]:
+@pytest.fixture
+def stages_of_one_item(tmp_path, corpus, space):
+    return write_stages(tmp_path, corpus_of(space.rows(slice(0, 1)), corpus.texts))
+
+
+def write_stages(root, corpus: Corpus) -> dict[str, StageDir]:
+    space = corpus.parts[0].read()
     count = len(space)
     rng = np.random.default_rng(1)
-    order = rng.permutation(count)
     split = np.array(["train", "train", "train", "held_place", "held_random"])[np.arange(count) % 5]
     columns: dict[str, Any] = {field.name: pa.nulls(count, field.type) for field in Items.schema}
     columns |= {"item_index": np.arange(count), "item_id": [f"i{i}" for i in range(count)], "split": split.tolist()}
@@ -74,11 +102,12 @@ def write_stages(root, space: Space) -> dict[str, StageDir]:
     for name, matrix in vectors.items():
         if matrix is not None:
             stages[name] = StageDir(f"{root}/{name}").make()
-            write_embeddings(stages[name], matrix, order)
-    if space.texts is not None:
+            write_embeddings(stages[name], matrix)
+    if corpus.texts is not None:
         stages["embed_location"] = StageDir(f"{root}/embed_location").make()
-        write_texts(stages["embed_location"], space.texts)
+        write_texts(stages["embed_location"], corpus.texts, space.said)
     tokens = np.stack([space.labels[:, 1].clip(0), rng.integers(0, 4, count)], axis=1)
+    order = rng.permutation(count)
     sids = {"item_index": order, "item_id": [f"i{i}" for i in order], "tokens": tokens[order].tolist()}
     sids |= {"collision": np.zeros(count), "sid": [f"<a_{a}><b_{b}>" for a, b in tokens[order]]}
     Sids(stages["tokenise"]).write(pa.table(sids))
@@ -86,15 +115,15 @@ def write_stages(root, space: Space) -> dict[str, StageDir]:
     return stages
 
 
-def write_texts(stage: StageDir, texts: Texts) -> None:
+def write_texts(stage: StageDir, texts: Texts, said: np.ndarray) -> None:
     count = len(texts.embedded)
     told = {"text": [f"place {t:02d}" for t in range(count)], "items": [1] * count, "training_items": texts.trained * 1}
     Locations(stage).write(pa.table({**told, "embedding": column(texts.embedded)}), "part-00000.parquet")
-    of = {"item_index": np.arange(len(texts.of)), "text": [None if t < 0 else t for t in texts.of.tolist()]}
+    of = {"item_index": np.arange(len(said)), "text": [None if t < 0 else t for t in said.tolist()]}
     ItemLocations(stage).write(pa.table(of), "part-00000.parquet")
 
 
-def write_embeddings(stage: StageDir, matrix: np.ndarray, order: np.ndarray) -> None:
-    for part, rows in enumerate(np.array_split(order, 3)):
+def write_embeddings(stage: StageDir, matrix: np.ndarray) -> None:
+    for part, rows in enumerate(np.array_split(np.arange(len(matrix)), 3)):
         table = pa.table({"item_index": rows, "item_id": [f"i{i}" for i in rows], "embedding": column(matrix[rows])})
         Embeddings(stage).write(table, f"part-{part:05d}.parquet")

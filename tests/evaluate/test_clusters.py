@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
-from lgsid_ray.evaluate.clustering import agreement
+from lgsid_ray.evaluate.clustering import Sample
+from lgsid_ray.evaluate.clustering import agreement as agreement_of
 from lgsid_ray.evaluate.sid_geography import sid_geography
 from lgsid_ray.evaluate.sid_neighbours import sid_neighbours
+from lgsid_ray.evaluate.space import Space
 from lgsid_ray.geo.distance import haversine_km, unit_xyz
+from tests.evaluate.conftest import corpus_of
+
+
+def agreement(vectors: np.ndarray, labels: np.ndarray, clusters: int, items: int, seed: int) -> list[dict]:
+    samples = [Sample.drawn(column, items, seed) for column in labels.T]
+    return agreement_of(lambda index: vectors[index], samples, clusters, seed)
 
 
 def test_clusters_equal_to_the_labels_agree_fully():
@@ -72,7 +80,8 @@ def test_neighbours_that_share_a_prefix_are_counted_beside_what_chance_would_bri
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     tokens = np.stack([np.arange(24) // 12, np.arange(24) % 2], axis=1)
     queries = np.array([0, 5, 23])
-    first, second = sid_neighbours(tokens, {"origin": vectors}, queries)
+    corpus = corpus_of(Space(np.arange(24), np.zeros((24, 3), np.int64), vectors))
+    first, second = sid_neighbours(tokens, corpus, queries)
     assert (first["space"], first["prefix"], first["k"]) == ("origin", 1, 10)
     assert first["recall"] == 1.0
     assert first["chance"] == pytest.approx(11 / 23)

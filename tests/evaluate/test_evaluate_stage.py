@@ -1,6 +1,7 @@
 """The stage on finished inputs, its tables in the terminal, and every setting's effect."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,11 @@ from rich.console import Console
 from lgsid_ray.artifacts.frontier import ARMS
 from lgsid_ray.config import RunConfig
 from lgsid_ray.errors import StorageError
-from lgsid_ray.evaluate.space import Space
+from lgsid_ray.evaluate import space as spaces
 from lgsid_ray.evaluate.stage import evaluate, frontier
 from lgsid_ray.evaluate.table import spread, tables
 from lgsid_ray.execution.storage import StageDir
-from tests.evaluate.conftest import write_stages
+from tests.evaluate.conftest import corpus_of, write_stages
 
 
 def settings(seed: int = 0, **changes) -> RunConfig:
@@ -78,8 +79,8 @@ def test_without_alignment_and_content_only_origin_is_judged(stages, tmp_path):
 
 
 def test_without_coordinates_there_is_no_late_fusion_and_no_kilometre(space, tmp_path):
-    unlocated = Space(space.reference, space.labels, None)
-    metrics, _, points = judged(write_stages(tmp_path, unlocated), tmp_path)
+    unlocated = replace(space, xyz=None, aligned=None, content=None, said=None)
+    metrics, _, points = judged(write_stages(tmp_path, corpus_of(unlocated)), tmp_path)
     assert metrics["located"] is False
     assert set(points.column("arm").to_pylist()) == {"oracle", "levels", "label_fusion"}
     assert metrics["frontier"]["all"]["gap_closed"].keys() == {"levels", "label_fusion"}
@@ -90,8 +91,8 @@ def test_without_coordinates_there_is_no_late_fusion_and_no_kilometre(space, tmp
 
 
 def test_without_places_and_labels_meaning_is_judged_and_the_rest_has_a_reason(space, tmp_path):
-    bare = Space(space.reference, np.full_like(space.labels, -1), None)
-    metrics, _, points = judged(write_stages(tmp_path, bare), tmp_path)
+    bare = replace(space, labels=np.full_like(space.labels, -1), xyz=None, aligned=None, content=None, said=None)
+    metrics, _, points = judged(write_stages(tmp_path, corpus_of(bare)), tmp_path)
     assert points.num_rows == 0
     assert metrics["frontier"]["all"] == {"reason": "no item has a known district"}
     for row in metrics["retrieval"]:
@@ -114,8 +115,35 @@ def test_one_item_gives_reasons_not_errors(stages_of_one_item, tmp_path):
 
 def test_missing_embeddings_are_refused(stages, tmp_path):
     stages["embed"].remove("embeddings/part-00001.parquet")
-    with pytest.raises(StorageError, match="exactly once"):
+    with pytest.raises(StorageError, match="do not belong together: 240 items, 160 embeddings"):
         judged(stages, tmp_path)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_parts_in_tasks_say_what_one_says_here(stages, tmp_path, monkeypatch):
+    whole, facts, points = judged(stages, tmp_path)
+    monkeypatch.setattr(spaces, "PART_ROWS", 17)
+    cut, other_facts, other_points = judged(stages, tmp_path, "cut")
+    assert numbers(cut) == pytest.approx(numbers(whole), abs=1e-3)
+    assert facts.keys() == other_facts.keys()
+    assert points.select(["arm", "group", "knob"]) == other_points.select(["arm", "group", "knob"])
+
+
+def numbers(metrics: dict) -> dict[str, float]:
+    """Of the tables; where a frontier is read off between two equal points, its knob is any of them."""
+    told = {
+        f"{'/'.join(str(row[key]) for key in ('space', 'group', 'k'))}/{name}": row[name]
+        for row in metrics["retrieval"]
+        for name in ("similarity", "content_similarity", "district", "km", "near")
+    }
+    told |= {
+        f"{group}/{arm}": closed
+        for group, found in metrics["frontier"].items()
+        for arm, closed in found["gap_closed"].items()
+    }
+    told |= {f"{row['space']}/{row['level']}": row["ami"] for row in metrics["clustering"]}
+    told |= {f"{row['space']}/{row['prefix']}": row["recall"] for row in metrics["sid_neighbours"]}
+    return told | {f"{row['space']}/order": row["city"] for row in metrics["distance_order"]}
 
 
 def test_tables_of_three_seeds_show_mean_and_deviation(stages, tmp_path):

@@ -1,5 +1,6 @@
 """What is told of an item, against plain loops over a small seeded catalogue."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,14 @@ from lgsid_ray.artifacts.labels import path_codes
 from lgsid_ray.evaluate.explain import SIBLINGS, Explanation, explain
 from lgsid_ray.evaluate.space import Space
 from lgsid_ray.geo.distance import haversine_km
-from tests.evaluate.conftest import make_space, write_stages
+from tests.evaluate.conftest import corpus_of, make_corpus, write_stages
 
-PLAIN = make_space()
-UNPLACED = Space(PLAIN.reference, np.full_like(PLAIN.labels, -1), None, PLAIN.aligned, PLAIN.content)
+PLAIN = make_corpus().of(np.arange(240))
+UNPLACED = replace(PLAIN, labels=np.full_like(PLAIN.labels, -1), xyz=None)
 
 
 def told_of(root: Path, space: Space, *wanted: str) -> tuple[dict[str, Explanation], Items, np.ndarray]:
-    stages = write_stages(root, space)
+    stages = write_stages(root, corpus_of(space))
     items, sids = Items(stages["catalogue"]), Sids(stages["tokenise"])
     return explain(items, sids, Embeddings(stages["embed"]), wanted), items, sids.tokens(len(space))
 
@@ -68,7 +69,6 @@ def test_without_coordinates_the_nearest_are_the_most_alike(tmp_path: Path) -> N
 
 
 def test_an_item_alone(tmp_path: Path) -> None:
-    parts = (PLAIN.reference, PLAIN.labels, PLAIN.xyz, PLAIN.aligned, PLAIN.content)
-    told, _, _ = told_of(tmp_path, Space(*(part[:1] for part in parts if part is not None)), "i0")
+    told, _, _ = told_of(tmp_path, PLAIN.rows(slice(0, 1)), "i0")
     for prefix in told["i0"].prefixes:
         assert (prefix.items, prefix.of, prefix.half_km, prefix.said, prefix.siblings) == (1, 1, None, [], [])

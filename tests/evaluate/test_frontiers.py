@@ -1,31 +1,32 @@
 """Frontiers against brute force, interpolation on known answers, and the order of the arms."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from lgsid_ray.artifacts.frontier import ARMS
 from lgsid_ray.artifacts.fusion import Fusion
-from lgsid_ray.evaluate.alignment import gaps, lines, retrieval_tables
-from lgsid_ray.evaluate.frontiers import (
-    aligned,
-    content_fusion,
-    content_oracle,
-    distance_kernel,
-    label_fusion,
-    late_fusion,
-    levels,
-    log_distance,
-    oracle,
-    text_fusion,
-    whitened_all,
-    whitened_fusion,
-)
-from lgsid_ray.evaluate.retrieval import search
-from lgsid_ray.evaluate.space import draw_queries
+from lgsid_ray.evaluate.alignment import Line, Retrieved, gaps, lines, retrieval_tables, retrieve
+from lgsid_ray.evaluate.frontiers import Arm, aligned, arms, content_oracle, label_fusion, late_fusion, oracle
+from lgsid_ray.evaluate.retrieval import answer
+from lgsid_ray.evaluate.space import Corpus, Queries, draw_queries
 from lgsid_ray.geo.distance import haversine_km
+from tests.evaluate.conftest import corpus_of
 
 K = 5
+
+
+def retrieved(space, queries: np.ndarray, make, **knobs) -> np.ndarray:
+    """(knobs, q, K) what an arm finds."""
+    found = answer(space, space.rows(queries), {"it": partial(make, **knobs) if knobs else make}, {"it": K})
+    return found.found["it"].item
+
+
+def judged(corpus: Corpus, queries: Queries, ks=(5,)) -> tuple[Retrieved, dict[str, Line]]:
+    found = retrieve(corpus, queries, ks)
+    return found, lines(corpus, queries, found)
 
 
 def ranking(scores: np.ndarray, query: int) -> list[int]:
@@ -36,22 +37,22 @@ def ranking(scores: np.ndarray, query: int) -> list[int]:
 @pytest.mark.parametrize(("make", "kept"), [(oracle, "reference"), (content_oracle, "content")])
 def test_an_oracle_re_ranks_the_whole_catalogue(space, make, kept):
     queries, gammas, vectors = np.arange(0, 240, 7), (0.0, 0.05, 0.3, 4.0), getattr(space, kept)
-    arm = make(space, queries, K, gammas)
+    found = retrieved(space, queries, make, knobs=gammas)
     for position, gamma in enumerate(gammas):
         for row, query in enumerate(queries):
             same = space.labels[:, 2] == space.labels[query, 2]
             scores = vectors @ vectors[query] + gamma * same
-            assert arm.found[position, row].tolist() == ranking(scores, query)
+            assert found[position, row].tolist() == ranking(scores, query)
 
 
 def test_late_fusion_is_the_cosine_of_the_concatenation(space):
     queries, weights = np.arange(0, 240, 7), (0.0, 0.5, 5.0, 100.0)
-    arm = late_fusion(space, queries, K, weights)
+    found = retrieved(space, queries, late_fusion, knobs=weights)
     for position, weight in enumerate(weights):
         joined = np.concatenate([space.reference.astype(np.float64), weight * space.xyz], axis=1)
         for row, query in enumerate(queries):
             scores = joined @ joined[query] / (1 + weight**2)
-            chosen = scores[arm.found[position, row]]
+            chosen = scores[found[position, row]]
             np.testing.assert_allclose(chosen, scores[ranking(scores, query)], rtol=0, atol=1e-9)
 
 
@@ -65,99 +66,96 @@ def levels_shared(space, query: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("arm", "bonus"),
+    ("name", "bonus"),
     [
-        (levels, levels_shared),
-        (distance_kernel, lambda space, query: np.exp(-kilometres(space, query) / 5)),
-        (log_distance, lambda space, query: -np.log1p(kilometres(space, query))),
+        ("levels", levels_shared),
+        ("distance_kernel", lambda space, query: np.exp(-kilometres(space, query) / 5)),
+        ("log_distance", lambda space, query: -np.log1p(kilometres(space, query))),
     ],
 )
-def test_a_bonus_is_added_to_the_cosine(space, arm, bonus):
-    queries = np.arange(0, 240, 7)
-    found = arm(space, queries, K)
-    for position, knob in enumerate(found.knobs):
+def test_a_bonus_is_added_to_the_cosine(corpus, space, name, bonus):
+    queries, arm = np.arange(0, 240, 7), arms(corpus)[name]
+    found = retrieved(space, queries, arm.make)
+    for position, knob in enumerate(arm.knobs):
         for row, query in enumerate(queries):
             scores = space.reference.astype(np.float64) @ space.reference[query] + knob * bonus(space, query)
-            chosen = scores[found.found[position, row]]
+            chosen = scores[found[position, row]]
             np.testing.assert_allclose(chosen, scores[ranking(scores, query)], rtol=0, atol=1e-6)
 
 
 def test_label_fusion_finds_who_shares_labels_without_asking_whose_they_are(space):
     queries = np.arange(60)
-    strong = label_fusion(space, queries, K).found[-1]
+    weights = (0.0, 0.1, 2.0)
+    strong = retrieved(space, queries, label_fusion, knobs=weights)[-1]
     assert (space.labels[strong, 2] == space.labels[queries, 2][:, None]).mean() > 0.85
     unknown = replace(space, labels=np.full_like(space.labels, -1))
-    assert (label_fusion(unknown, queries, K).found == search(space.reference, queries, K)).all()
+    assert (retrieved(unknown, queries, label_fusion, knobs=weights) == by_loop(space.reference, queries)).all()
 
 
-@pytest.mark.parametrize("make", [text_fusion, whitened_fusion, whitened_all])
-def test_text_fusion_puts_a_text_into_every_embedding(space, make):
-    queries, texts = np.arange(0, 240, 7), space.texts
-    arm = make(space, queries, K)
-    told = texts.embedded.astype(np.float64)
-    if make is not text_fusion:
-        fitted_to = texts.embedded[texts.trained] if make is whitened_fusion else texts.embedded
-        told = Fusion.fitted(fitted_to, 0.0).directions(texts.embedded).astype(np.float64)
+def by_loop(vectors: np.ndarray, queries: np.ndarray) -> list[list[int]]:
+    """(q, K) the nearest."""
+    return [ranking(vectors @ vectors[query], query) for query in queries]
+
+
+def check_mixture(space, queries: np.ndarray, arm: Arm, added: np.ndarray) -> None:
+    """That the arm retrieves by normalise(E_ref + w·added)."""
+    found = retrieved(space, queries, arm.make)
     for position, weight in enumerate(arm.knobs):
-        mixed = space.reference + weight * np.where(texts.of[:, None] >= 0, told[texts.of], 0)
+        mixed = space.reference.astype(np.float64) + weight * added
         mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
         for row, query in enumerate(queries):
             scores = mixed @ mixed[query]
-            chosen = scores[arm.found[position, row]]
+            chosen = scores[found[position, row]]
             np.testing.assert_allclose(chosen, scores[ranking(scores, query)], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["text_fusion", "whitened_fusion", "whitened_all"])
+def test_text_fusion_puts_a_text_into_every_embedding(corpus, space, name):
+    texts = corpus.texts
+    told = texts.embedded.astype(np.float64)
+    if name != "text_fusion":
+        fitted_to = texts.embedded[texts.trained] if name == "whitened_fusion" else texts.embedded
+        told = Fusion.fitted(fitted_to, 0.0).directions(texts.embedded).astype(np.float64)
+    added = np.where(space.said[:, None] >= 0, told[space.said], 0)
+    check_mixture(space, np.arange(0, 240, 7), arms(corpus)[name], added)
 
 
 def test_strong_late_fusion_returns_the_nearest_places(space):
     queries = np.arange(40)
-    arm = late_fusion(space, queries, K, (1e6,))
+    found = retrieved(space, queries, late_fusion, knobs=(1e6,))
     for row, query in enumerate(queries):
         nearest = np.argsort(np.linalg.norm(space.xyz - space.xyz[query], axis=1))[1 : K + 1]
-        assert set(arm.found[0, row]) == set(nearest)
+        assert set(found[0, row]) == set(nearest)
 
 
-def test_every_arm_begins_at_origin_and_alpha_one_is_the_model(space):
-    queries = np.arange(60)
-    origin = search(space.reference, queries, K)
-    arms = (oracle, levels, label_fusion, late_fusion, distance_kernel, log_distance, text_fusion)
-    arms += (whitened_fusion, whitened_all, content_fusion)
-    for arm in (make(space, queries, K) for make in (*arms, aligned)):
+def test_every_arm_begins_at_origin_and_alpha_one_is_the_model(corpus, space):
+    queries, found = np.arange(60), arms(corpus)
+    assert set(found) == set(ARMS)
+    for name, arm in found.items():
         assert arm.knobs[0] == 0.0
-        assert (arm.found[0] == origin).all()
-    arm = aligned(space, queries, K)
-    assert (arm.found[arm.knobs.index(1.0)] == search(space.aligned, queries, K)).all()
+        begins = space.content if name == "content_oracle" else space.reference
+        assert (retrieved(space, queries, arm.make)[0] == by_loop(begins, queries)).all(), name
+    model = retrieved(space, queries, aligned, knobs=(1.0,))[0]
+    assert (model == by_loop(space.aligned, queries)).all()
 
 
 def test_between_reference_and_policy_lies_their_normalised_mixture(space):
     queries, alphas = np.arange(0, 240, 7), (0.3, 1.7)
-    arm = aligned(space, queries, K, alphas)
-    for position, alpha in enumerate(alphas):
-        mixed = (1 - alpha) * space.reference.astype(np.float64) + alpha * space.aligned
-        mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
-        for row, query in enumerate(queries):
-            scores = mixed @ mixed[query]
-            chosen = scores[arm.found[position, row]]
-            np.testing.assert_allclose(chosen, scores[ranking(scores, query)], rtol=0, atol=1e-6)
+    check_mixture(space, queries, Arm(alphas, partial(aligned, knobs=alphas)), space.aligned - space.reference)
 
 
-def test_content_fusion_is_what_and_where_beside_the_whole(space):
-    queries, texts = np.arange(0, 240, 7), space.texts
-    arm = content_fusion(space, queries, K)
+def test_content_fusion_is_what_and_where_beside_the_whole(corpus, space):
+    texts = corpus.texts
     told = Fusion.fitted(texts.embedded[texts.trained], 0.0).directions(texts.embedded)
-    for position, weight in enumerate(arm.knobs):
-        beside = space.content + np.where(texts.of[:, None] >= 0, told[texts.of], 0)
-        mixed = space.reference.astype(np.float64) + weight * beside
-        mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
-        for row, query in enumerate(queries):
-            scores = mixed @ mixed[query]
-            chosen = scores[arm.found[position, row]]
-            np.testing.assert_allclose(chosen, scores[ranking(scores, query)], rtol=0, atol=1e-6)
+    beside = space.content + np.where(space.said[:, None] >= 0, told[space.said], 0)
+    check_mixture(space, np.arange(0, 240, 7), arms(corpus)["content_fusion"], beside)
 
 
-def test_no_arm_lies_above_its_oracle(space):
+def test_no_arm_lies_above_its_oracle(corpus):
     queries = draw_queries(np.array(["train"] * 160 + ["held_place"] * 80), 100, 0)
-    found = lines(space, queries)
+    found = judged(corpus, queries)
     for floor in (0.9, 0.97, 0.99):
-        told = gaps(space, queries, found, floor, 0)
+        told = gaps(corpus, queries, *found, floor, 0)
         # The oracles' lines are read between steps of γ, hence the hair's breadth.
         for kind in ("frontier", "content_frontier"):
             for group in told[kind].values():
@@ -165,33 +163,36 @@ def test_no_arm_lies_above_its_oracle(space):
                 assert all(closed < 1.01 for closed in group["gap_closed"].values() if closed is not None)
 
 
-def test_a_floor_of_all_meaning_is_read_at_origin(space):
+def test_a_floor_of_all_meaning_is_read_at_origin(corpus):
     queries = draw_queries(np.array(["train"] * 240), 100, 0)
-    found = gaps(space, queries, lines(space, queries), 1.0, 0)["frontier"]["all"]
+    found = gaps(corpus, queries, *judged(corpus, queries), 1.0, 0)["frontier"]["all"]
     assert all(closed is None or closed >= 0 for closed in found["gap_closed"].values())
 
 
-def test_a_saved_space_is_read_at_what_it_keeps(space):
+def test_a_saved_space_is_read_at_what_it_keeps(corpus, space):
     queries = draw_queries(np.array(["train"] * 240), 240, 0)
-    found = lines(space, queries)
-    kept = gaps(space, queries, found, 0.97, 0)["saved"]["all"]["aligned"]
-    at_that = gaps(space, queries, found, kept["kept"], 0)["frontier"]["all"]
+    found = judged(corpus, queries)
+    kept = gaps(corpus, queries, *found, 0.97, 0)["saved"]["all"]["aligned"]
+    at_that = gaps(corpus, queries, *found, kept["kept"], 0)["frontier"]["all"]
     assert kept["gap_closed"] == pytest.approx(at_that["gap_closed"])
     assert kept["point"]["knob"] == 1.0
     assert kept["saved_interval"][0] < kept["saved"] < kept["saved_interval"][1]
-    origin = gaps(replace(space, aligned=space.reference), queries, found, 0.97, 0)["saved"]["all"]["aligned"]
+    same = corpus_of(replace(space, aligned=space.reference), corpus.texts)
+    origin = gaps(same, queries, retrieve(same, queries, [5]), found[1], 0.97, 0)["saved"]["all"]["aligned"]
     assert origin["kept"] == pytest.approx(1.0)
     assert not origin["saved"]
 
 
 def test_one_item_one_district_and_few_items_give_reasons(space):
-    few = type(space)(space.reference[:3], space.labels[:3], space.xyz[:3])
+    plain = replace(space, aligned=None, content=None, said=None)
+    few = corpus_of(plain.rows(slice(0, 3)))
     queries = draw_queries(np.array(["train"] * 3), 10, 0)
-    assert gaps(few, queries, lines(few, queries), 0.97, 0)["frontier"]["all"]["reason"].startswith("too few items")
-    rows = retrieval_tables(few, queries, [2, 5])
+    found = judged(few, queries, [2, 5])
+    assert gaps(few, queries, *found, 0.97, 0)["frontier"]["all"]["reason"].startswith("too few items")
+    rows = retrieval_tables(few, queries, found[0], [2, 5])
     assert [row["district"] is None for row in rows if row["group"] == "all"] == [False, True]
-    one = type(space)(space.reference, np.zeros_like(space.labels), space.xyz)
+    one = corpus_of(replace(plain, labels=np.zeros_like(space.labels)))
     queries = draw_queries(np.array(["train"] * 240), 10, 0)
-    found = gaps(one, queries, lines(one, queries), 0.97, 0)["frontier"]["all"]
-    assert set(found["gap_closed"].values()) == {None}
-    assert "no gap" in found["reason"]
+    told = gaps(one, queries, *judged(one, queries), 0.97, 0)["frontier"]["all"]
+    assert set(told["gap_closed"].values()) == {None}
+    assert "no gap" in told["reason"]

@@ -198,6 +198,27 @@ def test_a_fit_that_is_killed_goes_on_to_the_same_result(method: str, balanced: 
         FITS["res_kmeans"](replace(torn, lives=1 << 30), config, 0)
 
 
+@pytest.mark.parametrize("kind", ["res_kmeans", "hgit"])
+def test_even_levels_do_not_lose_what_those_before_have_found_where_few_rows_lie_far_out(
+    kind: str, tmp_path: Path
+) -> None:
+    rows = 0.05 * gauss(3000, 16, 0)
+    rows[:60] = 4 * gauss(60, 16, 1)
+    rows[60:] += gauss(12, 16, 2)[np.arange(2940) % 12]
+    pool = pool_of(rows, tmp_path, columns=places(3000))
+    config = (HgitConfig if kind == "hgit" else ResKMeansConfig)(sizes=[12, 16, 8], kmeans=KMeansConfig(balanced=True))
+    tokenizer, _ = FITS[kind](pool, config, 0)
+    items = pa.table({**{name: ["x"] * 3000 for name in COLUMNS}, **places(3000)})
+    tokens = tokenizer.encode(items if kind == "hgit" else None, rows)
+    left = rows.copy()
+    errors = []
+    for level, token in zip(tokenizer.levels, tokens.T, strict=True):
+        left = left - level.centres[token]
+        errors.append(np.square(left).sum(axis=1).mean())
+    assert errors[2] < errors[1] < errors[0]
+    assert min(evenness(tokenizer, tokens)) > 0.6
+
+
 def test_rows_that_training_never_saw_fall_evenly_too(tmp_path: Path) -> None:
     rows = uneven(4000)
     config = ResKMeansConfig(sizes=[16, 12], kmeans=KMeansConfig(balanced=True))
