@@ -81,7 +81,9 @@ def answer(items: Space, asked: Space, makers: Mapping[str, Maker], sizes: Mappi
     finders = {name: make(items, asked) for name, make in makers.items()}
     found: dict[str, list[Found]] = {name: [] for name in finders}
     columns = torch.from_numpy(items.reference).T
-    content = None if items.content is None or asked.content is None else torch.from_numpy(items.content).T
+    content = None
+    if items.content is not None and asked.content is not None:
+        content = torch.from_numpy(asked.content), torch.from_numpy(items.content).T
     step = max(1, BLOCK // len(items))
     own, there = np.searchsorted(items.index, asked.index), np.isin(asked.index, items.index)
     for begin in range(0, len(asked), step):
@@ -89,7 +91,7 @@ def answer(items: Space, asked: Space, makers: Mapping[str, Maker], sizes: Mappi
         mine = torch.from_numpy(np.flatnonzero(there[rows]))
         itself = mine, torch.from_numpy(own[rows])[mine]
         cosines = torch.from_numpy(asked.reference[rows]) @ columns
-        alike = None if content is None else torch.from_numpy(_of(asked.content, rows)) @ content
+        alike = None if content is None else content[0][rows] @ content[1]
         cosines[itself] = -torch.inf
         for name, find in finders.items():
             best = [_told(*one, sizes[name], items.index, cosines, alike) for one in find(rows, cosines)]
@@ -117,11 +119,6 @@ def _joined(parts: Sequence[Found], axis: int) -> Found:
     fields = zip(*(vars(part).values() for part in parts), strict=True)
     whole: list[Any] = [None if some[0] is None else np.concatenate(some, axis=axis) for some in fields]
     return Found(*whole)
-
-
-def _of(vectors: Float32 | None, rows: slice) -> Float32:
-    assert vectors is not None
-    return vectors[rows]
 
 
 def by_cosine(items: Space, asked: Space, space: str, k: int) -> Finder:
