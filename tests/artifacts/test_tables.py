@@ -46,13 +46,6 @@ def test_rows_come_in_the_order_asked_for(folder: StageDir) -> None:
         table.rows(np.array([0, 9]))
 
 
-def test_a_matrix_needs_every_item_once_in_any_order(folder: StageDir) -> None:
-    assert np.array_equal(_embeddings(folder, [[2, 0], [1]]).matrix(3)[:, 0], [0, 1, 2])
-    for count in (2, 4):
-        with pytest.raises(StorageError, match="exactly once"):
-            Embeddings(folder).matrix(count)
-
-
 def test_check_wants_keys_in_order(folder: StageDir, tmp_path: Path) -> None:
     _embeddings(folder, [[0, 1], [2]]).check(3)
     with pytest.raises(StorageError, match="in order"):

@@ -110,7 +110,7 @@ def test_items_are_fused_with_their_texts_and_those_without_stay(inputs: Inputs,
     assert np.array_equal(fusion.whitening, expected.whitening)
     of = ItemLocations(inputs["embed_location"]).texts(COUNT)
     locations = np.where(of[:, None] >= 0, texts[of], np.nan).astype(np.float32)
-    found, reference = (Embeddings(stage).matrix(COUNT) for stage in (out, inputs["embed"]))
+    found, reference = (Embeddings(stage).of(np.arange(COUNT)) for stage in (out, inputs["embed"]))
     assert np.allclose(found, expected(reference, locations), atol=1e-6)
     assert np.allclose(found[of < 0], reference[of < 0], atol=1e-6)
     assert not np.allclose(found[of >= 0], reference[of >= 0], atol=1e-2)
@@ -129,7 +129,7 @@ def test_new_items_are_fused_as_the_stage_has_fused_them(inputs: Inputs, tmp_pat
     out, _ = run(inputs, tmp_path)
     some = table.slice(8, 25)  # with places and without
     found = embed_fused(some, encoder, Fusion.load(out), prompt)
-    np.testing.assert_allclose(found, Embeddings(out).matrix(COUNT)[8:33], atol=1e-6)
+    np.testing.assert_allclose(found, Embeddings(out).of(np.arange(COUNT))[8:33], atol=1e-6)
     nowhere = some.filter(pa.array([place is None for place in some.column("city").to_pylist()]))
     assert len(nowhere) > 0
     np.testing.assert_array_equal(
@@ -140,7 +140,7 @@ def test_new_items_are_fused_as_the_stage_has_fused_them(inputs: Inputs, tmp_pat
 def test_the_weight_is_what_the_floor_allows(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fusing, "PROBED", 10**6)  # all training items are asked: the floor holds to the digit
     out, facts = run(inputs, tmp_path, "fusion.floor=0.8")
-    fused, reference = (Embeddings(stage).matrix(COUNT) for stage in (out, inputs["embed"]))
+    fused, reference = (Embeddings(stage).of(np.arange(COUNT)) for stage in (out, inputs["embed"]))
     asked = Items(inputs["catalogue"]).training()
     kept = [similarity(space, reference, asked) for space in (fused, reference)]
     assert kept[0] / kept[1] == pytest.approx(0.8, abs=0.02)  # between two weights the line is straight

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import ray
 
-from lgsid_ray.execution.stream import rows_of, stream, tasks
+from lgsid_ray.execution.stream import FAN, rows_of, stream, summed, tasks
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 Batch = dict[str, np.ndarray]
@@ -71,3 +71,11 @@ def test_jobs_are_done_by_other_processes_and_told_in_their_order() -> None:
     assert os.getpid() not in tasks([os.getpid] * 3)
     with pytest.raises(ZeroDivisionError):
         tasks([partial(divmod, 1, 1), partial(divmod, 1, 0)])
+
+
+@pytest.mark.parametrize("count", [1, FAN, FAN + 1, FAN * FAN + 3])
+def test_what_tasks_give_is_added_in_the_order_of_the_units(count: int) -> None:
+    # Lists add to lists in their order, so an exchange would show.
+    assert summed(lambda unit, factor, shift: [factor * unit + shift], range(count), 10, 1) == [
+        10 * unit + 1 for unit in range(count)
+    ]
