@@ -1,8 +1,9 @@
 """What every section of the configuration tree shares."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 def resource(default: Any, **bounds: Any) -> Any:
@@ -21,6 +22,20 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_subsections_of_its_own(cls, given: Any) -> Any:
+        """What is not said of a subsection is as it is in this section, which may not be as it is elsewhere."""
+        if not isinstance(given, Mapping):
+            return given
+        own = {
+            name: {**default.model_dump(exclude_unset=True), **given[name]}
+            for name, field in cls.model_fields.items()
+            if isinstance(given.get(name), Mapping)
+            and isinstance(default := field.get_default(call_default_factory=True), Section)
+        }
+        return {**given, **own}
 
     def identity(self) -> dict[str, Any]:
         """The section as JSON values, less its resources: what a fingerprint covers."""

@@ -33,7 +33,7 @@ class KMeansConfig(Section):
     method: Literal["lloyd", "minibatch"] = "lloyd"
     iterations: int = Field(default=25, ge=1)
     tolerance: float = Field(default=1e-4, ge=0)
-    """`lloyd` stops when the mean squared distance falls by a smaller share than this."""
+    """`lloyd` stops when the mean squared distance falls by a smaller share than this, unless it is balanced."""
     batch_rows: int = Field(default=65536, ge=1)
     """Rows of a mini-batch, over all shards."""
     balanced: bool = False
@@ -48,6 +48,9 @@ Sizes = Annotated[
     _Listed | Annotated[Literal["auto"], Tag("auto")],
     Discriminator(lambda given: "auto" if isinstance(given, str) else "list"),
 ]
+
+
+LastLevel = Literal["chosen", "shared"]
 
 
 class TokenizerBase(Section):
@@ -68,7 +71,7 @@ class TokenizerBase(Section):
     """How many prefixes an item's encoding follows at once; more find a SID nearer to it, and take as much longer."""
     min_usage: float = Field(default=0.02, ge=0, le=1)
     """Refuse a codebook of which a smaller share is in use: it has collapsed."""
-    last_level: Literal["chosen", "shared"] = "chosen"
+    last_level: LastLevel = "chosen"
     """`chosen`: an item's nearest code. `shared`: the items of a prefix share out its codes, so that SIDs are unique
     where there are enough; what an item has then depends on the others of its prefix."""
     disambiguate: bool = True
@@ -78,6 +81,11 @@ class TokenizerBase(Section):
     def label(self) -> str:
         """What tells it from the other tokenizers of a run."""
         return self.name or self.kind
+
+    @property
+    def shares(self) -> bool:
+        """Whether last codes are shared out; of a single level, behind no prefix, they are not."""
+        return self.last_level == "shared" and (self.sizes == "auto" or len(self.sizes) > 1)
 
     @property
     def codes(self) -> list[int]:
@@ -114,7 +122,7 @@ class TokenizerBase(Section):
             return self
         if self.bits is not None:
             raise ValueError(f"bits {self.bits} beside sizes {self.sizes}: bits are for sizes 'auto'")
-        if self.last_level == "shared" and len(self.sizes) < 2:
+        if self.last_level == "shared" and len(self.sizes) < 2 and "last_level" in self.model_fields_set:
             raise ValueError("last_level 'shared' needs two sizes or more: it shares out the codes behind a prefix")
         if math.prod(self.sizes) >= 2**63:
             raise ValueError(f"sizes {self.sizes} span 2^63 SIDs or more; nobody needs so many, and they overflow")
@@ -122,9 +130,14 @@ class TokenizerBase(Section):
 
 
 class HgitConfig(TokenizerBase):
-    """The hierarchical tokenizer: level 1 from composite features, then learnable residual levels."""
+    """The hierarchical tokenizer: level 1 from composite features, then learnable residual levels.
+
+    Its codes are used evenly, and its SIDs are an item's own where there are as many.
+    """
 
     kind: Literal["hgit"] = "hgit"
+    kmeans: KMeansConfig = Field(default_factory=lambda: KMeansConfig(balanced=True))
+    last_level: LastLevel = "shared"
     first_level: Literal["features", "embeddings"] = "features"
     """What level 1 clusters: composite features, unless no item has a place; or content, to tell what those add."""
     features: FeatureConfig = Field(default_factory=FeatureConfig)

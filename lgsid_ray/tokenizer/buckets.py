@@ -60,10 +60,12 @@ class Seen:
     """What the driver learns of a span.
 
     Attributes:
-        counts: per level, (size,) how many items have each code. sample: (s,) some of their SIDs.
+        counts: per level, (size,) how many items have each code. chosen: how many chose it, had they not to share.
+        sample: (s,) some of their SIDs.
     """
 
     counts: list[Int64]
+    chosen: list[Int64]
     sample: Int64
 
 
@@ -85,8 +87,11 @@ def count(site: Site) -> None:
 def look(span: int, site: Site, every: int) -> Seen:
     """Codes of a span, and of its ascending SIDs one in so many."""
     _, tokens = site.encoded.read(span)
-    counts = [np.bincount(column, minlength=size) for column, size in zip(tokens.T, site.sizes, strict=True)]
-    return Seen(counts, np.sort(pack_sids(tokens, site.sizes))[every // 2 :: every])
+    counts, chosen = (
+        [np.bincount(column, minlength=size) for column, size in zip(given.T, site.sizes, strict=True)]
+        for given in (tokens, site.encoded.chosen(span))
+    )
+    return Seen(counts, chosen, np.sort(pack_sids(tokens, site.sizes))[every // 2 :: every])
 
 
 def spread(span: int, site: Site, starts: Int64) -> None:

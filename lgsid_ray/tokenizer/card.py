@@ -103,7 +103,7 @@ def _made_from(settings: TokenizerBase, tokenizer: Tokenizer, made: Row) -> str:
     told = {
         "kind": f"{settings.kind}, {len(sizes)} levels of {' × '.join(map(str, sizes))} codes",
         "level 1 compares": tokenizer.levels[0].space,
-        "last level": settings.last_level,
+        "last level": "shared" if settings.shares else "chosen",
         "seed": str(made["seed"]),
         "catalogue": f"{count:,} items: {train:,} train (fitted to these alone){others}",
         "embeddings": f"{made['embeddings']} ({made['stage']}), {made['dimension']} dimensions",

@@ -50,6 +50,10 @@ class Encoded:
             tokens[moved.column("item_index").to_numpy() - self.starts[span], -last.shape[1] :] = last
         return table.select(["item_index", "item_id"]), tokens
 
+    def chosen(self, span: int) -> Int32:
+        """(n, L) the tokens that a span's items chose, whoever else chose them."""
+        return matrix(self.out.read_part(self.out.path(f"{TOKENS}/{part(span)}"), ["tokens"]).column("tokens"))
+
     def tokens(self) -> Int32:
         """(n, L) of all items, in order: 4 bytes a token."""
         return np.concatenate([self.read(span)[1] for span in range(len(self))])

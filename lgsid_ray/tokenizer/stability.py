@@ -117,5 +117,5 @@ def changed(before: Given, after: Given) -> list[dict[str, Any]]:
 def _fitted(config: TokenizerBase, seed: int, work: list[Span], out: StageDir) -> Given:
     """By a tokenizer that is fitted in `out`."""
     tokenizer = fitted(config, seed, work, out.make())
-    encoded = encode_all(work, out, config.kmeans.actors, config.last_level == "shared")[0]
+    encoded = encode_all(work, out, config.kmeans.actors, config.shares)[0]
     return Given(lambda: (encoded.read(span)[1] for span in range(len(encoded))), tokenizer.sizes)

@@ -69,13 +69,13 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     settings, catalogue = config.tokenizer, inputs["catalogue"]
     work = spans(catalogue, inputs["vectors"], SPAN_ROWS)
     tokenizer = fitted(settings, config.seed, work, out)
-    encoded, errors = encode_all(work, out, settings.kmeans.actors, settings.last_level == "shared")
+    encoded, errors = encode_all(work, out, settings.kmeans.actors, settings.shares)
     site, do = Site(catalogue, out, encoded, tokenizer.sizes), tasks if len(encoded) > 1 else _here
     for leftover in (Sids.name, Inverse.name, RESOLVING):  # sooner made anew than looked through
         out.remove(leftover)
-    counts, starts = _looked(site, do)
+    counts, chosen, starts = _looked(site, do)
+    _require_usage(chosen, settings.min_usage)
     levels = levels_metrics(counts, errors)
-    _require_usage(levels, settings.min_usage)
     held, fullest = _settled(site, starts, do)
     metrics = tokenizer_metrics(levels, held[-1], errors)
     found = _published(site, metrics["distinct_sids"] < metrics["items"], settings.disambiguate, do)
@@ -98,12 +98,15 @@ def _here(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
     return [job() for job in jobs]
 
 
-def _looked(site: Site, do: Tasks) -> tuple[list[Int64], Int64]:
-    """Per level how many items have each code, and the SIDs with which buckets begin; counts popularity beside it."""
+def _looked(site: Site, do: Tasks) -> tuple[list[Int64], list[Int64], Int64]:
+    """Per level how many items have each code, and chose it; the SIDs with which buckets begin. Popularity beside."""
     every = -(-BUCKET_ROWS // LOOKED_AT)
     _, *seen = do([partial(count, site), *(partial(look, span, site, every) for span in range(len(site.encoded)))])
-    counts = [np.sum(level, axis=0) for level in zip(*(one.counts for one in seen), strict=True)]
-    return counts, bucket_starts(np.concatenate([one.sample for one in seen]), BUCKET_ROWS // every)
+    counts, chosen = (
+        [np.sum(level, axis=0) for level in zip(*parts, strict=True)]
+        for parts in ([one.counts for one in seen], [one.chosen for one in seen])
+    )
+    return counts, chosen, bucket_starts(np.concatenate([one.sample for one in seen]), BUCKET_ROWS // every)
 
 
 def _settled(site: Site, starts: Int64, do: Tasks) -> tuple[list[Counter[int]], list[Crowd]]:
@@ -168,11 +171,13 @@ def _require_codes(config: TokenizerBase, items: int) -> None:
         )
 
 
-def _require_usage(levels: list[dict[str, Any]], least: float) -> None:
-    for level in levels:
-        if level["usage"] < least:
+def _require_usage(chosen: list[Int64], least: float) -> None:
+    """Refuse a level of which few codes are anybody's choice; those shared out would hide it."""
+    for level, counts in enumerate(chosen, start=1):
+        usage = float((counts > 0).mean())
+        if usage < least:
             raise GateError(
-                f"level {level['level']} of the tokenizer uses {level['usage']:.1%} of its {level['size']} codes, "
+                f"level {level} of the tokenizer uses {usage:.1%} of its {len(counts)} codes, "
                 f"less than tokenizer.min_usage={least:g}: it has collapsed. Lower tokenizer.sizes, raise "
                 "tokenizer.regulariser where the kind has one, or check that the embeddings differ between items"
             )

@@ -1,5 +1,6 @@
 """The configuration tree: round trips, and refusals that name the key."""
 
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,22 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
 def test_refusal_names_the_key(text: str, key: str) -> None:
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         load(None, [text])
+
+
+@pytest.mark.parametrize(
+    ("texts", "section", "key", "value"),
+    [
+        (["rank.trainer.workers=3"], "rank.trainer", "checkpoint_steps", 200),
+        (["tokenizer={kind: geo_fused, features: {geo: 3}}"], "tokenizer.features", "brand", 0),
+        (["tokenizer.kmeans.iterations=3"], "tokenizer.kmeans", "balanced", True),
+        (["tokenizer={kind: res_kmeans, kmeans: {iterations: 3}}"], "tokenizer.kmeans", "balanced", False),
+    ],
+)
+def test_what_is_not_said_of_a_subsection_stays_as_its_section_has_it(
+    texts: list[str], section: str, key: str, value: object
+) -> None:
+    found = attrgetter(f"{section}.{key}")(load(None, texts))
+    assert found == value
 
 
 def test_what_has_no_weights_is_aligned_neither_by_default_nor_on_demand() -> None:

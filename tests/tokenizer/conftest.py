@@ -116,7 +116,9 @@ def run(inputs: dict[str, StageDir], folder: Path, *overrides: str) -> tuple[Sta
     return out, tokenise(config(*overrides), inputs, out)
 
 
-SHARED_OUT = ("tokenizer.sizes=[16, 12, 24]", "tokenizer.last_level=shared")
+ENOUGH = "tokenizer.sizes=[16, 12, 24]"
+"""More codes than items behind every first token, so that HGIT gives each a SID of its own."""
+CHOSEN = "tokenizer.last_level=chosen"
 
 
 def assert_shared_in_its_own_space(kind: str, inputs: dict[str, StageDir], folder: Path) -> None:

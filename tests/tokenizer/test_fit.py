@@ -566,6 +566,7 @@ def test_every_knob_of_fitting_changes_the_tokenizer(tmp_path: Path) -> None:
     pool = pool_of(blobs(900, spread=3.0), tmp_path, columns=columns)
 
     def fitted(**settings: Any) -> bytes:
+        settings["kmeans"] = {"balanced": False} | settings.get("kmeans", {})  # balanced, no tolerance ends it
         config = HgitConfig.model_validate({"sizes": [16, 12, 8], "steps": 100, "regulariser": 0.3} | settings)
         tokenizer, _ = FITS["hgit"](pool, config, 0)
         return b"".join(level.codebook.tobytes() for level in tokenizer.levels)

@@ -20,7 +20,7 @@ from lgsid_ray.tokenizer.shard import FAN, View
 from lgsid_ray.tokenizer.stage import tokenise
 from lgsid_ray.tokenizer.tokenizer import FILE
 from tests.tokenizer.conftest import (
-    SHARED_OUT,
+    ENOUGH,
     InProcess,
     assert_shared_in_its_own_space,
     config,
@@ -41,7 +41,7 @@ def test_no_pool_no_cut_and_no_order_changes_anything(
     outs = []
     for actors, rows in ((1, 90), (2, 700)):
         monkeypatch.setattr(stage_module, "BUCKET_ROWS", rows)
-        outs.append(run(inputs, tmp_path, *SHARED_OUT, f"tokenizer.kmeans.actors={actors}")[0])
+        outs.append(run(inputs, tmp_path, ENOUGH, f"tokenizer.kmeans.actors={actors}")[0])
     for name in (FILE, TRIE, "metrics.json", "card.json"):
         assert outs[0].read(name) == outs[1].read(name)
     for table in (Sids, Inverse):
@@ -57,7 +57,7 @@ def test_no_pool_no_cut_and_no_order_changes_anything(
         if turned:
             table = table.take(pa.array(np.arange(2000)[::-1])).set_column(0, "item_index", pa.array(np.arange(2000)))
             rows = rows[::-1]
-        tokenise(config(*SHARED_OUT), world(tmp_path / f"world-{turned}", table, rows), out)
+        tokenise(config(ENOUGH), world(tmp_path / f"world-{turned}", table, rows), out)
         tokens = tokens_of(out)
         assert np.array_equal(tokens[::-1] if turned else tokens, tokens_of(outs[0]))
         if not turned:

@@ -20,7 +20,8 @@ from lgsid_ray.tokenizer.encoding import SHARED
 from lgsid_ray.tokenizer.stage import require_items, tokenise
 from lgsid_ray.tokenizer.tokenizer import FILE, Tokenizer
 from tests.tokenizer.conftest import (
-    SHARED_OUT,
+    CHOSEN,
+    ENOUGH,
     assert_shared_in_its_own_space,
     config,
     items,
@@ -71,7 +72,14 @@ def test_reconstruction_error_is_that_of_the_saved_tokenizer(inputs: dict[str, S
 
 
 @pytest.mark.parametrize(
-    "kind", ["hgit, steps: 5", "res_kmeans, kmeans: {balanced: true}", "geo_fused", "unified_sid", "random"]
+    "kind",
+    [
+        "hgit, steps: 5, last_level: chosen",
+        "res_kmeans, kmeans: {balanced: true}",
+        "geo_fused",
+        "unified_sid",
+        "random",
+    ],
 )
 def test_a_saved_tokenizer_gives_every_item_the_sid_it_had(
     kind: str, inputs: dict[str, StageDir], tmp_path: Path
@@ -105,7 +113,7 @@ def test_ranks_go_by_training_popularity_then_item_id(tmp_path: Path) -> None:
     log = {"item_index": visited, "item_id": [ids[i] for i in visited], "user_id": split, "label": [1.0] * len(visited)}
     log |= {"timestamp": [None] * len(visited), "rank_split": split, "generate_split": split}
     Interactions(folders["catalogue"]).write(pa.table(log), "part-00000.parquet")
-    out, _ = run(folders, tmp_path, "tokenizer.sizes=[16, 12]")
+    out, _ = run(folders, tmp_path, "tokenizer.sizes=[16, 12]", CHOSEN)
     for row in Inverse(out).read().to_pylist():
         assert len(row["item_index"]) >= 5
         assert row["item_index"] == sorted(row["item_index"], key=lambda item: (-visits[item], ids[item]))
@@ -117,9 +125,9 @@ def test_codebooks_see_training_items_only_and_all_items_get_a_sid(tmp_path: Pat
     place = table.column_names.index("split")
     table = table.set_column(place, "split", pa.array(np.where(held, "held_place", "train").tolist()))
     rows = vectors(600)
-    one, _ = run(world(tmp_path / "one", table, rows), tmp_path)
+    one, _ = run(world(tmp_path / "one", table, rows), tmp_path, CHOSEN)
     rows[held] = rows[held][::-1]
-    two, _ = run(world(tmp_path / "two", table, rows), tmp_path)
+    two, _ = run(world(tmp_path / "two", table, rows), tmp_path, CHOSEN)
     assert one.read(FILE) == two.read(FILE)
     tokens = [tokens_of(out) for out in (one, two)]
     assert len(tokens[0]) == 600
@@ -133,8 +141,8 @@ def test_same_seed_same_bytes_other_seed_other_sids(inputs: dict[str, StageDir],
     assert not tables[0].equals(tables[2])
 
 
-def test_a_shared_last_level_makes_sids_unique(inputs: dict[str, StageDir], tmp_path: Path) -> None:
-    out, facts = run(inputs, tmp_path, *SHARED_OUT)
+def test_sids_are_unique_where_there_are_codes_enough(inputs: dict[str, StageDir], tmp_path: Path) -> None:
+    out, facts = run(inputs, tmp_path, ENOUGH)
     tokens, tokenizer = tokens_of(out), Tokenizer.load(out)
     chosen = tokenizer.encode(items(2000), vectors(2000))
     assert len(np.unique(chosen, axis=0)) < 1800
@@ -180,12 +188,12 @@ def test_a_kill_in_any_phase_leaves_what_the_next_call_goes_on_with(
 ) -> None:
     monkeypatch.setattr(stage_module, "SPAN_ROWS", 500)
     monkeypatch.setattr(stage_module, "BUCKET_ROWS", 300)
-    whole, facts = run(inputs, tmp_path, *SHARED_OUT)
+    whole, facts = run(inputs, tmp_path, ENOUGH)
     for phase in ("fitting", "encoding", "sharing", "settling", "publishing"):
         torn = killed_after(phase, whole, tmp_path)
         kept = [] if phase == "fitting" else [FILE, f"{TOKENS}/part-00001.parquet"]
         written = {name: torn.fs.modified(torn.path(name)) for name in kept}
-        assert tokenise(config(*SHARED_OUT), inputs, torn) == facts
+        assert tokenise(config(ENOUGH), inputs, torn) == facts
         for name in (FILE, TRIE, "history.json", "metrics.json"):
             assert torn.read(name) == whole.read(name), (phase, name)
         for table in (Sids, Inverse):
@@ -225,7 +233,7 @@ def test_a_catalogue_without_places_has_sids_of_content_alone(tmp_path: Path) ->
     for name in ("province", "city", "district", "lat", "lon"):
         place = table.column_names.index(name)
         table = table.set_column(place, name, pa.nulls(400, table.schema.field(name).type))
-    out, facts = run(world(tmp_path / "w", table, vectors(400)), tmp_path)
+    out, facts = run(world(tmp_path / "w", table, vectors(400)), tmp_path, CHOSEN)
     assert facts["level_1"] == "embeddings"
     assert facts["items"] == Sids(out).count() == 400
     assert np.array_equal(Tokenizer.load(out).encode(None, vectors(400)), tokens_of(out))
@@ -238,13 +246,17 @@ def test_embeddings_of_another_catalogue_are_refused(inputs: dict[str, StageDir]
 
 
 def test_all_items_alike_is_refused_as_collapse(tmp_path: Path) -> None:
+    alike = world(tmp_path / "a", items(300), np.tile(vectors(1), (300, 1)))
+    with pytest.raises(GateError, match=r"level 2 of the tokenizer uses 8\.3%.*collapsed"):
+        run(alike, tmp_path, "tokenizer.min_usage=0.2")  # though its codes can be shared out
+
     table = items(300, spread=0.0)
     for name in ("province", "city", "district", "category_1", "category_2", "brand"):
         table = table.set_column(table.column_names.index(name), name, pa.array(["x"] * 300))
     alike = world(tmp_path / "w", table, np.tile(vectors(1), (300, 1)))
     with pytest.raises(GateError, match="collapsed"):
         run(alike, tmp_path, "tokenizer.min_usage=0.2")
-    out, facts = run(alike, tmp_path, "tokenizer.min_usage=0")
+    out, facts = run(alike, tmp_path, "tokenizer.min_usage=0", CHOSEN)
     assert facts["distinct_sids"] == 1
     assert len(set(Sids(out).read().column("sid").to_pylist())) == 300
 
