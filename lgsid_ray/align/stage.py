@@ -7,15 +7,16 @@ import torch
 import torch.distributed
 
 from lgsid_ray.align.floor import FloorController, share_at
+from lgsid_ray.align.lessons import Corpus, Lessons, prepare
 from lgsid_ray.align.lists import held_out, read_lists
 from lgsid_ray.align.losses import distillation_loss, gdpo_loss, listwise_loss, similarity_loss
 from lgsid_ray.align.policy import Policy, save_policy
-from lgsid_ray.align.probe import draw_probe, draw_queries, nearest, probe_metrics
+from lgsid_ray.align.probe import probe_metrics
 from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
 from lgsid_ray.align.reward import RewardModel, margins, read_reward, write_reward
-from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_cities
+from lgsid_ray.align.triples import batch_rows, read_triples
 from lgsid_ray.arrays import Int64
-from lgsid_ray.artifacts import Embeddings, Items, Lists, Negatives, Triples
+from lgsid_ray.artifacts import Items, Lists, Negatives, Triples
 from lgsid_ray.config import RunConfig
 from lgsid_ray.config.align import GdpoConfig, RewardConfig
 from lgsid_ray.errors import ConfigError
@@ -88,17 +89,30 @@ def align(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
         ConfigError: the encoder has no modules that `align.lora_targets` names.
     """
     # Both are made by every worker too, but Train starts a failed worker anew, several times over.
-    if isinstance(config.align, GdpoConfig):
+    preferring = isinstance(config.align, GdpoConfig)
+    if preferring:
         read_reward(inputs["reward"])
     Policy(config.encoder, config.align)
+    learnt = read_triples(Triples(inputs["prefer"])) if preferring else Items(inputs["catalogue"]).training()
+    batch = config.align.batch_size
+    if not preferring:
+        workers = config.align.trainer.workers
+        batch = min(batch, len(learnt) // workers * workers)
+
+    def asks(step: int) -> Int64:
+        return learnt[batch_rows(len(learnt), batch, step, config.seed)]
+
+    read = {name: inputs[name] for name in ("catalogue", "embed", *(() if preferring else ("fuse",)))}
+    steps = config.align.steps + 1  # the last looks at what they came to
     settings = {
         "align": config.align,
         "encoder": config.encoder,
         "seed": config.seed,
-        "inputs": dict(inputs),
+        "lessons": prepare(read, config.encoder.prompt, asks, steps, config.align.probe, config.seed, out),
+        "reward": inputs["reward"] if preferring else None,
         "out": out,
     }
-    loop = _preference_loop if isinstance(config.align, GdpoConfig) else _distillation_loop
+    loop = _preference_loop if preferring else _distillation_loop
     trained = fit(loop, settings, config.align.trainer, out)
     last = trained.history[-1]
     save_policy(config.encoder, config.align, trained.weights, out, last["share"])
@@ -113,19 +127,17 @@ def align(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
 
 def _preference_loop(settings: dict[str, Any]) -> None:
     """G-DPO (Eq 6-8)."""
-    config, inputs, seed = settings["align"], settings["inputs"], settings["seed"]
-    triples = read_triples(Triples(inputs["prefer"]))
-    bench = _Bench(settings, triples, [Embeddings(inputs["embed"])])
-    judge = read_reward(inputs["reward"]).to(bench.engine.device)
+    config, bench = settings["align"], _Bench(settings)
+    judge = read_reward(settings["reward"]).to(bench.engine.device)
     floor = FloorController(config.lambda_, config.floor, bench.origin["similarity"])
 
     def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
         figures = bench.watched(number)
         if 0 < number < config.steps and "similarity" in figures:
             floor.observe(figures["similarity"])
-        chosen = triples[batch_rows(len(triples), config.batch_size, number, seed)[bench.rank :: bench.world]]
-        asked = bench.corpus.rows(chosen.T.ravel())
-        embedded, reference = bench.embedded(asked)
+        corpus, asked = bench.lesson(number)
+        mine = asked.reshape(-1, 3)[bench.rank :: bench.world].T.ravel()  # anchors, then i+, then i-
+        embedded, reference = bench.embedded(corpus, mine)
         margin, still = margins(judge, *embedded.chunk(3)), margins(judge, *reference.chunk(3))
         preference = gdpo_loss(margin, still, config.beta)
         similarity = similarity_loss(embedded, reference, config.similarity, config.temperature)
@@ -140,22 +152,17 @@ def _preference_loop(settings: dict[str, Any]) -> None:
 
 def _distillation_loop(settings: dict[str, Any]) -> None:
     """The encoder learns to embed as its teacher, the fused embeddings of the same items."""
-    config, inputs, seed = settings["align"], settings["inputs"], settings["seed"]
-    training = Items(inputs["catalogue"]).training()
-    batch = min(config.batch_size, len(training) // config.trainer.workers * config.trainer.workers)
-    chosen = [training[batch_rows(len(training), batch, number, seed)] for number in range(config.steps + 1)]
-    teacher = Embeddings(inputs["fuse"])
-    bench = _Bench(settings, np.concatenate(chosen), [Embeddings(inputs["embed"]), teacher])
-    taught = torch.tensor(teacher.of(bench.corpus.index)).to(bench.engine.device)
+    config, bench = settings["align"], _Bench(settings)
 
     def step(number: int) -> tuple[torch.Tensor, dict[str, float]]:
         figures = bench.watched(number)
-        rows = bench.corpus.rows(chosen[number])
-        mine = rows[bench.rank :: bench.world]
-        embedded, _ = bench.embedded(mine)
-        whole = bench.gathered(embedded.detach(), len(rows))
-        loss = distillation_loss(embedded, taught[mine], whole, taught[rows], config.relations)
-        figures |= {"loss": loss.item(), "cosine": (embedded * taught[mine]).sum(dim=1).mean().item()}
+        corpus, rows = bench.lesson(number)
+        assert corpus.teacher is not None
+        embedded, _ = bench.embedded(corpus, rows[bench.rank :: bench.world])
+        taught = corpus.teacher[rows].to(bench.engine.device)
+        mine, whole = taught[bench.rank :: bench.world], bench.gathered(embedded.detach(), len(rows))
+        loss = distillation_loss(embedded, mine, whole, taught, config.relations)
+        figures |= {"loss": loss.item(), "cosine": (embedded * mine).sum(dim=1).mean().item()}
         bench.scalars.add(number + 1, figures)
         return loss, figures
 
@@ -163,39 +170,39 @@ def _distillation_loop(settings: dict[str, Any]) -> None:
 
 
 class _Bench:
-    """What the loops share on a worker: the policy in its engine, prompts and reference vectors, and the probe.
+    """What the loops share on a worker: the policy in its engine, the lessons of the window at work, and the probe."""
 
-    Args:
-        asked: item_index of all items that steps will ask for.
-        spaces: in which neighbours of the queries that judge the end are looked for: where they lie now, and where
-            they are expected to lie.
-    """
-
-    def __init__(self, settings: dict[str, Any], asked: Int64, spaces: list[Embeddings]) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
         import ray.train
 
-        config, encoder, inputs, seed = settings["align"], settings["encoder"], settings["inputs"], settings["seed"]
+        config, encoder, seed = settings["align"], settings["encoder"], settings["seed"]
         context = ray.train.get_context()
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
-        items, embeddings = Items(inputs["catalogue"]), Embeddings(inputs["embed"])
-        train, cities = training_cities(items)
-        probe = train[draw_probe(cities, config.probe, seed)]
-        queries = draw_queries(items.training(), config.probe, seed)
-        around = np.concatenate([nearest(space, queries).ravel() for space in spaces])
-        wanted = np.concatenate([asked.ravel(), probe, queries, around])
-        self.corpus = read_corpus(items, embeddings, wanted, encoder.prompt)
         torch.manual_seed(seed)
         self.engine = Engine(Policy(encoder, config), config.learning_rate, 0.0, config.trainer.zero_stage)
         self.scalars = Scalars(settings["out"], self.rank)
         self._config, self._seed = config, seed
-        self._probe = self.corpus.rows(probe)
-        self._queries, self._around = self.corpus.rows(queries), self.corpus.rows(np.setdiff1d(around, queries))
-        self.origin = self._judged(self.corpus.reference[self._probe], self._probe)
+        self._lessons: Lessons = settings["lessons"]
+        self._window: tuple[int, Corpus, Int64] | None = None
+        self._judging = self._lessons.judging()
+        self._probe, self._queries, self._around = map(
+            self._judging.rows, (self._lessons.probe, self._lessons.queries, self._lessons.around)
+        )
+        self.origin = self._judged(self._judging.reference[self._probe], self._probe)
 
-    def embedded(self, rows: Int64) -> tuple[torch.Tensor, torch.Tensor]:
-        """Policy embeddings, with gradients, and reference embeddings of rows of the corpus."""
-        embedded = self.engine.model([self.corpus.prompts[row] for row in rows])
-        return embedded, self.corpus.reference[rows].to(self.engine.device)
+    def lesson(self, step: int) -> tuple[Corpus, Int64]:
+        """The items of the step's window, and the rows of them that the step asks for, over all ranks."""
+        window = self._lessons.window(step)
+        if self._window is None or self._window[0] != window:
+            corpus = self._lessons.corpus(window)
+            self._window = window, corpus, corpus.rows(self._lessons.asked(window))
+        _, corpus, asked = self._window
+        return corpus, asked[step % self._lessons.steps]
+
+    def embedded(self, corpus: Corpus, rows: Int64) -> tuple[torch.Tensor, torch.Tensor]:
+        """Policy embeddings, with gradients, and reference embeddings of rows of a corpus."""
+        embedded = self.engine.model([corpus.prompts[row] for row in rows])
+        return embedded, corpus.reference[rows].to(self.engine.device)
 
     def gathered(self, mine: torch.Tensor, total: int) -> torch.Tensor:
         """(total, dimension): rows that the ranks hold in turn, put together in order."""
@@ -219,7 +226,7 @@ class _Bench:
         """`share` and `kept`, of the queries beside their neighbours in the whole catalogue."""
         policy: Policy = self.engine.model.module
         rows, asked = np.concatenate([self._queries, self._around]), len(self._queries)
-        origin = self._judged(self.corpus.reference[rows], rows, asked)["similarity"]
+        origin = self._judged(self._judging.reference[rows], rows, asked)["similarity"]
 
         def kept(share: float) -> float:
             policy.scale(share)
@@ -231,15 +238,15 @@ class _Bench:
         return {"share": share, "kept": left}
 
     def _embed(self, rows: Int64) -> torch.Tensor:
-        """(m, dimension) policy embeddings of rows of the corpus, on the CPU; every rank does its share."""
+        """(m, dimension) policy embeddings of rows of what judges, on the CPU; every rank does its share."""
         policy: Policy = self.engine.model.module
-        mine = policy.embed([self.corpus.prompts[row] for row in rows[self.rank :: self.world]])
+        mine = policy.embed([self._judging.prompts[row] for row in rows[self.rank :: self.world]])
         return self.gathered(mine, len(rows)).cpu()
 
     def _judged(self, embedded: torch.Tensor, rows: Int64, asked: int | None = None) -> dict[str, float]:
         """Similarity@5 and T@5 of the first `asked` among `rows`, or of all."""
-        districts = torch.from_numpy(self.corpus.districts[rows])
-        found = probe_metrics(embedded, self.corpus.reference[rows], districts, asked)
+        districts = torch.from_numpy(self._judging.districts[rows])
+        found = probe_metrics(embedded, self._judging.reference[rows], districts, asked)
         # Rank 0's word: ranks that differed in a last digit could differ in whether they look again, and wait for ever.
         told = torch.tensor(list(found.values()), dtype=torch.float64, device=self.engine.device)
         torch.distributed.all_reduce(told if self.rank == 0 else told.zero_())

@@ -1,39 +1,16 @@
-"""What G-DPO reads: triples, and the prompts and reference embeddings of the items in them."""
+"""Triples as they are read, the training items, and which of either make a step."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from lgsid_ray.arrays import Int64
-from lgsid_ray.artifacts import Embeddings, Items, Triples
+from lgsid_ray.artifacts import Items, Triples
 from lgsid_ray.artifacts.items import trains
 from lgsid_ray.artifacts.labels import path_codes
-from lgsid_ray.config.encoder import PromptConfig
 from lgsid_ray.draws import random_bits
-from lgsid_ray.encoder.prompts import full_prompts
 from lgsid_ray.errors import InputError
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Some items, in the order of their item_index."""
-
-    index: Int64
-    """(m,) item_index, ascending."""
-    prompts: list[str]
-    """m full prompts."""
-    reference: Tensor
-    """(m, dimension) float32 reference embeddings, read from the embedding table."""
-    districts: Int64
-    """(m,) code of (province, city, district); -1 where it is unknown."""
-
-    def rows(self, items: Int64) -> Int64:
-        """Positions of item_index values; all must be in the corpus."""
-        return np.searchsorted(self.index, items)
 
 
 def read_triples(triples: Triples) -> Int64:
@@ -47,18 +24,6 @@ def read_triples(triples: Triples) -> Int64:
     if not len(table):
         raise InputError("there are no preference triples; see the facts of stage prefer")
     return np.stack([table.column(name).to_numpy() for name in names], axis=1)
-
-
-def read_corpus(items: Items, embeddings: Embeddings, wanted: Int64, prompt: PromptConfig) -> Corpus:
-    """Prompts, districts and reference embeddings of the items `wanted`, read part by part.
-
-    Raises:
-        StorageError: an item has no row in one of the tables.
-    """
-    index = np.unique(wanted)
-    table = items.rows(index)
-    reference = torch.tensor(embeddings.of(index))
-    return Corpus(index, full_prompts(table, prompt), reference, path_codes(table)[:, -1])
 
 
 def training_cities(items: Items) -> tuple[Int64, Int64]:

@@ -41,6 +41,11 @@ def tasks(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
     return list(ray.get([_call.remote(job) for job in jobs]))
 
 
+def here(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What `tasks` does, in this process: little is done before processes have started."""
+    return [job() for job in jobs]
+
+
 def summed(call: Callable[..., T], units: Sequence[Any], *shared: Any) -> T:
     """The sum of what `call(unit, *shared)` gives for every unit: a task each, with a CPU.
 

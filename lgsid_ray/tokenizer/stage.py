@@ -16,7 +16,7 @@ from lgsid_ray.config.tokenizer import TokenizerBase
 from lgsid_ray.errors import ConfigError, GateError
 from lgsid_ray.execution.stage import Facts, Inputs
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.execution.stream import tasks
+from lgsid_ray.execution.stream import here, tasks
 from lgsid_ray.tokenizer.buckets import (
     FULLEST,
     RESOLVING,
@@ -70,7 +70,7 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
     work = spans(catalogue, inputs["vectors"], SPAN_ROWS)
     tokenizer = fitted(settings, config.seed, work, out)
     encoded, errors = encode_all(work, out, settings.kmeans.actors, settings.shares)
-    site, do = Site(catalogue, out, encoded, tokenizer.sizes), tasks if len(encoded) > 1 else _here
+    site, do = Site(catalogue, out, encoded, tokenizer.sizes), tasks if len(encoded) > 1 else here
     for leftover in (Sids.name, Inverse.name, RESOLVING):  # sooner made anew than looked through
         out.remove(leftover)
     counts, chosen, starts = _looked(site, do)
@@ -91,11 +91,6 @@ def tokenise(config: RunConfig, inputs: Inputs, out: StageDir) -> Facts:
             level["level"] for level in metrics["levels"] if level["usage"] * level["size"] == 1 < level["size"]
         ],
     }
-
-
-def _here(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What `tasks` does, without its seconds for starting processes: a span is little work, and little to hold."""
-    return [job() for job in jobs]
 
 
 def _looked(site: Site, do: Tasks) -> tuple[list[Int64], list[Int64], Int64]:

@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load as load_tensors
 
-from lgsid_ray.align import stage
+from lgsid_ray.align import lessons, stage
 from lgsid_ray.align.losses import gdpo_loss, similarity_loss
 from lgsid_ray.align.policy import Policy
 from lgsid_ray.align.reward import margins, read_reward
-from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples
+from lgsid_ray.align.triples import batch_rows, read_triples
 from lgsid_ray.artifacts import Embeddings, Items, Triples
 from lgsid_ray.config import load
 from lgsid_ray.encoder.model import load_model
+from lgsid_ray.encoder.prompts import full_prompts
 from lgsid_ray.errors import ConfigError
 from lgsid_ray.execution.run import Run
 from lgsid_ray.execution.storage import StageDir
@@ -58,7 +60,10 @@ def run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     tokenizer.save_pretrained(model)
     settings = [f"{key}={value}" for key, value in SETTINGS.items()]
     run = Run(str(tmp_path_factory.mktemp("runs") / "run"), load(None, [*settings, f"encoder.model={model}"]))
-    execute(run, "align")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lessons, "WINDOW_ROWS", 48)  # two steps, so that workers turn from window to window
+        patch.setattr(lessons, "SPAN_ROWS", 50)  # three tasks
+        execute(run, "align")
     return run
 
 
@@ -71,7 +76,7 @@ def plain_alignment(run: Run) -> tuple[dict[str, torch.Tensor], list[float]]:
     config, encoder, found, seed = run.config.align, run.config.encoder, inputs(run), run.config.seed
     triples = read_triples(Triples(found["prefer"]))
     items, embeddings = Items(found["catalogue"]), Embeddings(found["embed"])
-    corpus = read_corpus(items, embeddings, triples.ravel(), encoder.prompt)
+    prompts, vectors = full_prompts(items.read(), encoder.prompt), torch.tensor(embeddings.of(np.arange(120)))
     judge = read_reward(found["reward"])
     torch.manual_seed(seed)
     policy = Policy(encoder, config)
@@ -80,9 +85,9 @@ def plain_alignment(run: Run) -> tuple[dict[str, torch.Tensor], list[float]]:
     seen = []
     for number in range(config.steps):
         optimiser.param_groups[0]["lr"] = config.learning_rate * min(1.0, (number + 1) / (config.warmup + 1))
-        rows = corpus.rows(triples[batch_rows(len(triples), config.batch_size, number, seed)])
-        anchor, positive, negative = (policy([corpus.prompts[row] for row in column]) for column in rows.T)
-        still = [corpus.reference[column] for column in rows.T]
+        chosen = triples[batch_rows(len(triples), config.batch_size, number, seed)].T
+        anchor, positive, negative = (policy([prompts[item] for item in column]) for column in chosen)
+        still = [vectors[column] for column in chosen]
         margin, reference = margins(judge, anchor, positive, negative), margins(judge, *still)
         preference = gdpo_loss(margin, reference, config.beta)
         similarity = similarity_loss(torch.cat([anchor, positive, negative]), torch.cat(still), "anchor", 1.0)

@@ -1,4 +1,4 @@
-"""What G-DPO reads: items, vectors and triples belong together, or are refused."""
+"""Triples, training items, and which of either make a step."""
 
 from pathlib import Path
 
@@ -7,54 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from lgsid_ray.align.triples import batch_rows, read_corpus, read_triples, training_cities
-from lgsid_ray.artifacts import Embeddings, Items, Triples
-from lgsid_ray.config.encoder import PromptConfig
-from lgsid_ray.encoder.prompts import full_prompts
+from lgsid_ray.align.triples import batch_rows, read_triples, training_cities
+from lgsid_ray.artifacts import Items, Triples
 from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
 
 Inputs = dict[str, StageDir]
-
-
-def test_the_corpus_holds_the_wanted_items_in_order(inputs: Inputs) -> None:
-    wanted = np.array([40, 3, 3, 30, 7])
-    corpus = read_corpus(Items(inputs["catalogue"]), Embeddings(inputs["embed"]), wanted, PromptConfig())
-    assert corpus.index.tolist() == [3, 7, 30, 40]
-    assert corpus.rows(wanted).tolist() == [3, 0, 0, 2, 1]
-    items = inputs["catalogue"].read_table("items").take(corpus.index)
-    assert corpus.prompts == full_prompts(items, PromptConfig())
-    vectors = inputs["embed"].read_table("embeddings").take(corpus.index).column("embedding").to_pylist()
-    assert np.array_equal(corpus.reference.numpy(), np.array(vectors, dtype=np.float32))
-
-
-def test_districts_of_one_name_in_two_provinces_are_two(tmp_path: Path, inputs: Inputs) -> None:
-    items = inputs["catalogue"].read_table("items")
-    for name in ("city", "district"):
-        items = items.set_column(items.column_names.index(name), name, pa.array(["Springfield"] * len(items)))
-    same = StageDir(str(tmp_path))
-    same.write_table("items/part-00000.parquet", items)
-    corpus = read_corpus(Items(same), Embeddings(inputs["embed"]), np.arange(48), PromptConfig())
-    provinces = np.array(items.column("province").to_pylist())
-    together = corpus.districts[:, None] == corpus.districts
-    assert np.array_equal(together, provinces[:, None] == provinces)
-
-
-@pytest.mark.parametrize("absent", [[48], [48, 49, 50]])
-def test_an_item_that_is_not_in_the_tables_is_refused(inputs: Inputs, absent: list[int]) -> None:
-    with pytest.raises(StorageError, match="does not hold each of"):
-        read_corpus(Items(inputs["catalogue"]), Embeddings(inputs["embed"]), np.array([1, 2, *absent]), PromptConfig())
-    with pytest.raises(StorageError, match="does not hold each of"):
-        read_corpus(Items(inputs["catalogue"]), Embeddings(inputs["embed"]), np.array(absent), PromptConfig())
-
-
-def test_items_without_vectors_are_refused(inputs: Inputs, tmp_path: Path) -> None:
-    short = StageDir(str(tmp_path))
-    short.write_table("embeddings/part-00000.parquet", inputs["embed"].read_table("embeddings").slice(0, 20))
-    read_corpus(Items(inputs["catalogue"]), Embeddings(short), np.array([3, 19]), PromptConfig())
-    for wanted in ([3, 20], [20, 21]):
-        with pytest.raises(StorageError, match="does not hold each of"):
-            read_corpus(Items(inputs["catalogue"]), Embeddings(short), np.array(wanted), PromptConfig())
 
 
 def test_triples_come_as_anchor_positive_negative(tmp_path: Path) -> None:
