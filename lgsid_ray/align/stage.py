@@ -194,6 +194,7 @@ class _Bench:
         """The items of the step's window, and the rows of them that the step asks for, over all ranks."""
         window = self._lessons.window(step)
         if self._window is None or self._window[0] != window:
+            self._window = None  # the one before goes first
             corpus = self._lessons.corpus(window)
             self._window = window, corpus, corpus.rows(self._lessons.asked(window))
         _, corpus, asked = self._window

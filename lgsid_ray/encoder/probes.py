@@ -109,7 +109,9 @@ def _embedded(encoder: Encoder, rows: pa.Table, prompt: PromptConfig) -> pa.Tabl
 
 
 def _part(probe: str, index: Int64, texts: list[str], locations: list[str]) -> pa.Table:
-    return pa.table({"probe": [probe] * len(index), "item_index": index, "text": texts, "location": locations})
+    said = {"probe": [probe] * len(index), "text": texts, "location": locations}
+    strings = {name: pa.array(values, pa.string()) for name, values in said.items()}  # a probe may have no text at all
+    return pa.table({"item_index": index, **strings})
 
 
 def _of_each_group(items: pa.Table, order: Int64) -> Int64:

@@ -109,10 +109,14 @@ def tiny(folder: StageDir, seed: int) -> str:
     return folder.path("model")
 
 
-def test_both_encoders_embed_every_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kinds", [True, False])
+def test_both_encoders_embed_every_text(kinds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "stream", stream_in_process)
     inputs = {name: StageDir(f"{tmp_path}/{name}").make() for name in ("catalogue", "align")}
     items = catalogue()
+    for name in () if kinds else ("category_1", "category_2"):
+        place = items.column_names.index(name)
+        items = items.set_column(place, name, pa.nulls(len(items), pa.string()))
     Items(inputs["catalogue"]).write(items, "part-00000.parquet")
     reference, aligned = tiny(StageDir(f"{tmp_path}/tiny"), 0), tiny(inputs["align"], 1)
     config = load(None, [f"encoder.model={reference}", "encoder.rows=200", 'evaluate.query="{kind} at {city}"'])
@@ -121,6 +125,7 @@ def test_both_encoders_embed_every_text(tmp_path: Path, monkeypatch: pytest.Monk
     rows = Probes(out).read().to_pylist()
     assert [row["number"] for row in rows] == list(range(len(rows)))
     assert Counter(row["probe"] for row in rows) == facts
+    assert (facts["search"] > 0) == kinds, "what is of no kind is not searched for"
     prompt = config.encoder.prompt
     for row in rows[:: len(rows) // 40]:
         item = items.slice(row["item_index"], 1)
