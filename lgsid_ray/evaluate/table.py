@@ -23,6 +23,17 @@ SHORT = {
 }
 
 
+CODEBOOK = {
+    "codes": ("size", 0),
+    "in use": ("usage", 3),
+    "perplexity": ("perplexity", 1),
+    "KL": ("kl", 3),
+    "error left": ("relative_error", 3),
+}
+"""What is told of a level: heading → its key in `levels`, and digits."""
+_SIDS = {"items": 0, "distinct_sids": 0, "collision_rate": 3, "max_items_per_sid": 0}
+
+
 def tables(metrics: list[Metrics]) -> list[Table]:
     """The tables of one run or of several seeds of the same run: gap closed, retrieval, clusters, SIDs, codebooks.
 
@@ -172,24 +183,17 @@ def _sid_geography(metrics: list[Metrics]) -> Table:
 
 
 def _codebook(metrics: list[Metrics]) -> Table:
-    table = _table(f"Codebooks{_seeds(metrics)}", ["figure"], ["value"])
-    flat = [dict(flatten(run["codebook"])) for run in metrics]
-    for name in flat[0]:
-        table.add_row(name, spread([values.get(name) for values in flat]))
+    table = _table(f"Codebooks{_seeds(metrics)}", ["level"], list(CODEBOOK))
+    books = [run["codebook"] for run in metrics]
+    for level, same in enumerate(zip(*(book["levels"] for book in books), strict=True), start=1):
+        cells = [spread([other[name] for other in same], digits) for name, digits in CODEBOOK.values()]
+        table.add_row(str(level), *cells)
+    told = {name: spread([book[name] for book in books], digits) for name, digits in _SIDS.items()}
+    table.caption = (
+        f"{told['distinct_sids']} SIDs for {told['items']} items: a share of {told['collision_rate']} has no SID of "
+        f"its own; the largest SID has {told['max_items_per_sid']}."
+    )
     return table
-
-
-def flatten(tree: Any, prefix: str = "") -> list[tuple[str, float]]:
-    """Every number of a nested JSON value with its path, long lists (histograms) left out."""
-    if isinstance(tree, bool) or tree is None:
-        return []
-    if isinstance(tree, int | float):
-        return [(prefix, float(tree))]
-    if isinstance(tree, dict):
-        return [pair for key, value in tree.items() for pair in flatten(value, f"{prefix} {key}".strip())]
-    if isinstance(tree, list) and len(tree) <= 8:
-        return [pair for place, value in enumerate(tree, 1) for pair in flatten(value, f"{prefix} [{place}]")]
-    return []
 
 
 def _matching(metrics: list[Metrics], table: str, keys: tuple[str, ...], row: Metrics) -> list[Metrics]:

@@ -2,9 +2,9 @@
 
 from lgsid_ray.artifacts.frontier import ARMS
 from lgsid_ray.artifacts.labels import LEVELS
-from lgsid_ray.evaluate.table import FLOORS, between, strongest
+from lgsid_ray.evaluate.table import CODEBOOK, FLOORS, between, strongest
 from lgsid_ray.report.inputs import Story
-from lgsid_ray.report.markup import Markup, caption, flat, join, number, section, table, tag
+from lgsid_ray.report.markup import Markup, caption, join, number, section, table, tag
 from lgsid_ray.report.numbers import GROUPS, SAVED
 from lgsid_ray.report.probes import probe_tables
 
@@ -74,7 +74,11 @@ def sid_tables(story: Story) -> Markup:
         for row in story.metrics["sid_geography"]
     ]
     head = ["prefix", "clusters", "in one province", "in one city", "majority province", "majority city"]
-    books = [[name, number(value)] for name, value in flat(story.metrics["codebook"])[:60]]
+    book = story.metrics["codebook"]
+    levels = [
+        [str(level), *(number(row[name], digits) for name, digits in CODEBOOK.values())]
+        for level, row in enumerate(book["levels"], start=1)
+    ]
     return join(
         [
             table([*head, "radius km", "items' km", "neighbours kept", "by chance"], prefixes),
@@ -85,7 +89,13 @@ def sid_tables(story: Story) -> Markup:
                 "share that has its prefix, beside the share of all items that has it."
             ),
             tag("h3", "Codebooks"),
-            table(["figure", "value"], books),
+            table(["level", *CODEBOOK], levels),
+            caption(
+                f"{number(book['distinct_sids'])} SIDs for {number(book['items'])} items: a share of "
+                f"{number(book['collision_rate'], 3)} has no SID of its own, and the largest SID has "
+                f"{number(book['max_items_per_sid'])}. Perplexity is how many codes a level's use is worth, KL (nats) "
+                "how far it is from even; error left is what the prefix up to there leaves of the embeddings' variance."
+            ),
         ]
     )
 

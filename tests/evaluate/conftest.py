@@ -111,7 +111,10 @@ def write_stages(root, corpus: Corpus) -> dict[str, StageDir]:
     sids = {"item_index": order, "item_id": [f"i{i}" for i in order], "tokens": tokens[order].tolist()}
     sids |= {"collision": np.zeros(count), "sid": [f"<a_{a}><b_{b}>" for a, b in tokens[order]]}
     Sids(stages["tokenise"]).write(pa.table(sids))
-    stages["tokenise"].write_json("metrics.json", {"collision_rate": 0.25, "levels": [{"usage": 1.0}, {"usage": 0.5}]})
+    level = {"size": 12, "kl": 0.1, "perplexity": 9.1}
+    levels = [level | {"usage": usage, "relative_error": error} for usage, error in ((1.0, 0.7), (0.5, 0.4321))]
+    counts = {"items": 240, "distinct_sids": 233, "collision_rate": 0.25, "max_items_per_sid": 5}
+    stages["tokenise"].write_json("metrics.json", counts | {"levels": levels})
     return stages
 
 

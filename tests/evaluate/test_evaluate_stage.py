@@ -163,6 +163,10 @@ def test_tables_of_three_seeds_show_mean_and_deviation(stages, tmp_path):
         "Codebooks",
     ):
         assert title in text
+    caption = "233±0 SIDs for 240±0 items: a share of 0.250±0.000 has no SID of its own; the largest SID has 5±0."
+    assert caption in " ".join(text.split())
+    books = text[text.index("Codebooks") :].splitlines()
+    assert [line.split()[-1] for line in books if line.lstrip()[:2] in ("1 ", "2 ")] == ["0.700±0.000", "0.432±0.000"]
 
 
 def test_spread_of_one_many_and_unknown():

@@ -121,7 +121,10 @@ def write_sids(stage: StageDir, tokens: np.ndarray) -> None:
     sids = {"item_index": np.arange(count), "item_id": [f"i{i}" for i in range(count)], "tokens": tokens.tolist()}
     sids |= {"collision": np.zeros(count), "sid": [f"<a_{a}><b_{b}>" for a, b in tokens]}
     Sids(stage).write(pa.table(sids))
-    stage.write_json("metrics.json", {"collision_rate": 0.41, "levels": [{"perplexity": 9.1}, {"perplexity": 7.9}]})
+    level = {"size": 12, "usage": 1.0, "kl": 0.1}
+    levels = [level | {"perplexity": p, "relative_error": e} for p, e in ((9.1, 0.7), (7.9, 0.4321))]
+    counts = {"items": count, "distinct_sids": count - 7, "collision_rate": 0.41, "max_items_per_sid": 5}
+    stage.write_json("metrics.json", counts | {"levels": levels})
     stage.write_json("history.json", [{"epoch": epoch, "loss": 1 / epoch, "kl": 0.1} for epoch in range(1, 6)])
 
 
