@@ -13,6 +13,7 @@ from typing import Any
 import ray
 
 from lgsid_ray.config import RunConfig, Tree, assign, parse
+from lgsid_ray.errors import ConfigError
 from lgsid_ray.execution.failure import explain
 from lgsid_ray.execution.run import Run
 from lgsid_ray.pipeline import execute, standing
@@ -54,8 +55,10 @@ def settings(
     With `resplit` a seed is the catalogue's, too: what is held out differs from seed to seed.
 
     Raises:
-        ConfigError: an arm's overrides are refused; arm and key are named.
+        ConfigError: an arm's overrides are refused; arm and key are named. A seed stands twice.
     """
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise ConfigError(f"{origin}: seed {twice[0]} stands twice in {list(seeds)}: the same run would count as two")
     found = []
     for arm, overrides in arms.items():
         for seed in seeds:

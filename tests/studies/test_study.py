@@ -102,6 +102,12 @@ def test_an_arm_that_is_refused_is_named(tmp_path: Path) -> None:
         settings(base, study.arms, study.seeds, "study small")
 
 
+def test_a_seed_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    study, base = load_study(_study(tmp_path, GOOD.replace("[0, 1]", "[1, 0, 1]")))
+    with pytest.raises(ConfigError, match=r"study small: seed 1 stands twice in \[1, 0, 1\]"):
+        settings(base, study.arms, study.seeds, "study small")
+
+
 def test_a_mapping_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
     text = GOOD.replace("tokenizer: {sizes: [4, 4]}", "tokenizer: {kind: res_kmeans, kmeans: {iterations: 3}}")
     study, base = load_study(_study(tmp_path, text))
