@@ -49,7 +49,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without actors: a test that needs none takes a tenth of the time (tests/tokenizer/test_tokenise_on_ray.py)."""
     monkeypatch.setattr(stage, "Pool", InProcess)
     monkeypatch.setattr(encoding, "stream", stream_in_process)
-    monkeypatch.setattr(stage, "tasks", stage._here)
+    monkeypatch.setattr(stage, "tasks", stage.here)
 
 
 def items(count: int, *, spread: float = 1.0) -> pa.Table:
