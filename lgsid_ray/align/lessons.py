@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from lgsid_ray.align.probe import draw_probe, draw_queries, nearest
+from lgsid_ray.align.probe import WATCHED, ControlVariate, draw_probe, draw_queries, nearest
 from lgsid_ray.align.triples import training_cities
 from lgsid_ray.arrays import Int64
 from lgsid_ray.artifacts import Embeddings, Items
@@ -36,6 +36,9 @@ WINDOW_ROWS = 32_768
 """Items that the steps of a window ask for, about."""
 SPAN_ROWS = 65_536
 """Items of which a task gathers those asked for."""
+KNOWN = 4096
+"""Queries of which it is known what they lose in the teacher's space."""
+_AROUND = 10  # neighbours of a judging query; the model finds some that no space has among its first five
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class Lessons:
 
     Attributes:
         out: the stage's folder. steps: of a window.
-        probe, queries, around: item_index, ascending, of the items among which training is watched; of those that
-            judge its end; and of what lies around them.
+        probe, queries, around: item_index of the items among which training is watched, of those that judge its end,
+            and of what lies around these.
+        control: what the queries lose in the teacher's space; None without a teacher.
     """
 
     out: StageDir
@@ -74,6 +78,7 @@ class Lessons:
     probe: Int64
     queries: Int64
     around: Int64
+    control: ControlVariate | None
 
     def window(self, step: int) -> int:
         """The number of the window that a step is in."""
@@ -122,8 +127,8 @@ def prepare(
 
     Args:
         inputs: `catalogue`, `embed`, and `fuse` where that is the teacher. asks: the item_index of a step, as many for
-            each. probe: how many items watch, and how many queries judge the end: among what lies nearest to them now,
-            and in the teacher's space.
+            each. probe: how many items watch, and how many queries judge the end: among what lies nearest to them in
+            the reference space, and in the teacher's.
 
     Raises:
         StorageError: the tables do not belong together.
@@ -131,11 +136,17 @@ def prepare(
     items, spaces = Items(inputs["catalogue"]), [inputs[name] for name in ("embed", "fuse") if name in inputs]
     work = list(zip(*(spans(inputs["catalogue"], space, SPAN_ROWS) for space in spaces), strict=True))
     train, cities = training_cities(items)
-    queries = draw_queries(items.training(), probe, seed)
-    around = [nearest(Embeddings(space), queries).ravel() for space in spaces]
-    near = np.setdiff1d(np.concatenate(around), queries)
+    reference, *teacher = [Embeddings(space) for space in spaces]
+    asked = draw_queries(items.count(), max(KNOWN, probe) if teacher else probe, seed)
+    found = [nearest(space, asked, _AROUND) for space in (reference, *teacher)]
+    queries = asked[:probe]
+    near = np.setdiff1d(np.concatenate([one[:probe].ravel() for one in found]), queries)
+    control = None
+    if teacher:
+        close, taught = (one[:, :WATCHED] for one in found)
+        control = ControlVariate.of(reference, asked, taught, close, len(queries))
     window = max(1, WINDOW_ROWS // asks(0).size)
-    lessons = Lessons(out, window, train[draw_probe(cities, probe, seed)], queries, near)
+    lessons = Lessons(out, window, train[draw_probe(cities, probe, seed)], queries, near, control)
     if out.exists(_WHOLE):
         return lessons
     out.remove(LESSONS)

@@ -11,7 +11,7 @@ from lgsid_ray.align.lessons import Corpus, Lessons, prepare
 from lgsid_ray.align.lists import held_out, read_lists
 from lgsid_ray.align.losses import distillation_loss, gdpo_loss, listwise_loss, similarity_loss
 from lgsid_ray.align.policy import Policy, save_policy
-from lgsid_ray.align.probe import probe_metrics
+from lgsid_ray.align.probe import probe_metrics, similarities
 from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
 from lgsid_ray.align.reward import RewardModel, margins, read_reward, write_reward
 from lgsid_ray.align.triples import batch_rows, read_triples
@@ -188,7 +188,7 @@ class _Bench:
         self._probe, self._queries, self._around = map(
             self._judging.rows, (self._lessons.probe, self._lessons.queries, self._lessons.around)
         )
-        self.origin = self._judged(self._judging.reference[self._probe], self._probe)
+        self.origin = self._watched(self._judging.reference[self._probe])
 
     def lesson(self, step: int) -> tuple[Corpus, Int64]:
         """The items of the step's window, and the rows of them that the step asks for, over all ranks."""
@@ -221,17 +221,19 @@ class _Bench:
             return self.origin
         if number == self._config.steps:
             return self._settled()
-        return self._judged(self._embed(self._probe), self._probe) if number % self._config.probe_steps == 0 else {}
+        return self._watched(self._embed(self._probe)) if number % self._config.probe_steps == 0 else {}
 
     def _settled(self) -> dict[str, float]:
         """`share` and `kept`, of the queries beside their neighbours in the whole catalogue."""
         policy: Policy = self.engine.model.module
         rows, asked = np.concatenate([self._queries, self._around]), len(self._queries)
-        origin = self._judged(self._judging.reference[rows], rows, asked)["similarity"]
+        reference, control = self._judging.reference[rows], self._lessons.control
+        origin = similarities(reference, reference, asked)
 
         def kept(share: float) -> float:
             policy.scale(share)
-            return self._judged(self._embed(rows), rows, asked)["similarity"] / origin
+            lost = origin - similarities(self._embed(rows), reference, asked)
+            return 1 - self._told([control.adjusted(lost) if control else float(lost.mean())])[0] / float(origin.mean())
 
         free = isinstance(self._config, GdpoConfig) and self._config.lambda_ != "auto"
         share, left = (1.0, kept(1.0)) if free else share_at(self._config.floor, kept)
@@ -244,14 +246,17 @@ class _Bench:
         mine = policy.embed([self._judging.prompts[row] for row in rows[self.rank :: self.world]])
         return self.gathered(mine, len(rows)).cpu()
 
-    def _judged(self, embedded: torch.Tensor, rows: Int64, asked: int | None = None) -> dict[str, float]:
-        """Similarity@5 and T@5 of the first `asked` among `rows`, or of all."""
-        districts = torch.from_numpy(self._judging.districts[rows])
-        found = probe_metrics(embedded, self._judging.reference[rows], districts, asked)
-        # Rank 0's word: ranks that differed in a last digit could differ in whether they look again, and wait for ever.
-        told = torch.tensor(list(found.values()), dtype=torch.float64, device=self.engine.device)
+    def _watched(self, embedded: torch.Tensor) -> dict[str, float]:
+        """Similarity@5 and T@5 of the probe's embeddings."""
+        reference, districts = self._judging.reference[self._probe], self._judging.districts[self._probe]
+        found = probe_metrics(embedded, reference, torch.from_numpy(districts))
+        return dict(zip(found, self._told(list(found.values())), strict=True))
+
+    def _told(self, figures: list[float]) -> list[float]:
+        """Rank 0's word: ranks that differed in a last digit could differ in whether they look again, and wait on."""
+        told = torch.tensor(figures, dtype=torch.float64, device=self.engine.device)
         torch.distributed.all_reduce(told if self.rank == 0 else told.zero_())
-        return dict(zip(found, told.tolist(), strict=True))
+        return [float(figure) for figure in told]
 
     def train(self, step: Step, schedule: Schedule, extra: Stateful | None = None) -> None:
         """Take all steps, and one more, at a learning rate of zero, that looks at what they came to."""

@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from sklearn.metrics import ndcg_score
 
 from lgsid_ray.align.floor import CLOSE, LOOKS, MOST, FloorController, share_at
-from lgsid_ray.align.probe import draw_probe, draw_queries, nearest, probe_metrics
+from lgsid_ray.align.probe import ControlVariate, draw_probe, draw_queries, nearest, probe_metrics, similarities
 from lgsid_ray.align.ranking import ranking_metrics, require_better_than_chance
 from lgsid_ray.align.triples import batch_rows
 from lgsid_ray.artifacts import Embeddings
@@ -60,6 +60,7 @@ def test_probe_metrics_against_a_loop() -> None:
     found = probe_metrics(policy, reference, districts)
     assert found["similarity"] == pytest.approx(np.mean(similar))
     assert found["district"] == pytest.approx(np.mean(same))
+    assert similarities(policy, reference, 7) == pytest.approx(np.reshape(similar, (30, 5)).mean(axis=1)[:7])
 
 
 def test_unknown_districts_equal_nothing() -> None:
@@ -80,14 +81,12 @@ def test_probe_takes_whole_cities() -> None:
     assert not np.array_equal(probe, draw_probe(cities, 100, seed=2))
 
 
-def test_queries_are_training_items_drawn_one_by_one() -> None:
-    training = np.flatnonzero(np.arange(400) % 3)
-    queries = draw_queries(training, 100, seed=1)
+def test_fewer_queries_are_the_first_of_more() -> None:
+    queries = draw_queries(400, 100, seed=1)
     assert len(np.unique(queries)) == 100
-    assert np.isin(queries, training).all()
-    assert np.array_equal(queries, draw_queries(training, 100, seed=1))
-    assert not np.array_equal(queries, draw_queries(training, 100, seed=2))
-    assert np.array_equal(draw_queries(training, 1000, seed=1), training)
+    assert np.array_equal(queries, draw_queries(400, 300, seed=1)[:100])
+    assert not np.array_equal(queries, draw_queries(400, 100, seed=2))
+    assert sorted(draw_queries(400, 1000, seed=1)) == list(range(400))
 
 
 def test_every_epoch_takes_every_triple_once() -> None:
@@ -155,16 +154,53 @@ def test_a_model_that_costs_nothing_is_believed_to_the_bound() -> None:
     assert tried == [1.0, MOST]
 
 
-def test_the_nearest_are_those_of_the_whole_table(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((90, 6)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    table = pa.table({"item_index": np.arange(90), "item_id": [f"i{i}" for i in range(90)], "embedding": column(rows)})
-    embeddings = Embeddings(StageDir(str(tmp_path)))
-    for part, (start, count) in enumerate([(0, 3), (3, 50), (53, 37)]):
-        embeddings.write(table.slice(start, count), f"part-{part:05d}.parquet")
-    queries = np.arange(0, 90, 4)
-    for asked, found in zip(queries, nearest(embeddings, queries), strict=True):
+def stored(rows: np.ndarray, folder: Path) -> Embeddings:
+    """As embeddings of length 1, in three parts."""
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    ids = [f"i{i}" for i in range(len(rows))]
+    table = pa.table({"item_index": np.arange(len(rows)), "item_id": ids, "embedding": column(rows)})
+    embeddings = Embeddings(StageDir(str(folder)))
+    for part, (start, stop) in enumerate([(0, 3), (3, 53), (53, len(rows))]):
+        embeddings.write(table.slice(start, stop - start), f"part-{part:05d}.parquet")
+    return embeddings
+
+
+@pytest.mark.parametrize("block", [5, 1024])
+def test_the_nearest_are_those_of_the_whole_table(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lgsid_ray.align.probe._BLOCK", block)
+    embeddings = stored(np.random.default_rng(0).standard_normal((90, 6)).astype(np.float32), tmp_path)
+    rows, queries = embeddings.of(np.arange(90)), np.arange(0, 90, 4)[::-1]
+    for asked, found in zip(queries, nearest(embeddings, queries, 5), strict=True):
         others = np.delete(np.arange(90), asked)
         assert found.tolist() == others[np.argsort(-(rows[others] @ rows[asked]))][:5].tolist()
     assert nearest(embeddings, queries, k=90).shape == (len(queries), 89)  # itself is not among them
+
+
+def test_what_queries_lose_in_a_known_space_tells_their_luck(tmp_path: Path) -> None:
+    """A policy between reference and teacher: the few's word, adjusted, is the many's, much nearer than as it is."""
+    rng = np.random.default_rng(0)
+    # Some items have neighbours that the teacher moves them away from, others do not: so their losses differ.
+    base = rng.standard_normal((60, 8))[rng.integers(0, 60, 600)] + 0.1 * rng.standard_normal((600, 8))
+    away = base + 1.5 * (rng.random((600, 1)) < 0.4) * rng.standard_normal((600, 8))
+    reference, teacher, policy = (
+        stored(one.astype(np.float32), tmp_path / name)
+        for name, one in (("reference", base), ("teacher", away), ("policy", 0.3 * base + 0.7 * away))
+    )
+    every = np.arange(600)
+    spaces = [torch.tensor(space.of(every)) for space in (reference, policy, teacher)]
+    origin, trained, taught = (similarities(space, spaces[0], 600) for space in spaces)
+    plain, adjusted = [], []
+    for seed in range(40):
+        asked = draw_queries(600, 600, seed)
+        found = [nearest(space, asked, 5) for space in (teacher, reference)]
+        control = ControlVariate.of(reference, asked, *found, 60)
+        assert control.lost == pytest.approx((origin - taught)[asked[:60]], abs=1e-6)
+        assert control.mean == pytest.approx((origin - taught).mean(), abs=1e-6)
+        lost = (origin - trained)[asked[:60]]
+        plain.append(lost.mean() - (origin - trained).mean())
+        adjusted.append(control.adjusted(lost) - (origin - trained).mean())
+    assert np.sqrt(np.mean(np.square(adjusted))) < 0.5 * np.sqrt(np.mean(np.square(plain)))
+
+
+def test_where_the_known_space_loses_nothing_a_sample_stands_for_itself() -> None:
+    assert ControlVariate(np.zeros(3), 0.0).adjusted(np.array([0.1, 0.2, 0.6])) == pytest.approx(0.3)
