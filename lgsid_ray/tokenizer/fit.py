@@ -113,7 +113,7 @@ def _revived(shards: Shards, view: View, codebooks: list[Float32], totals: list[
 def _before(view: View, codebooks: list[Float32]) -> list[tuple[View, Float32]]:
     """What every codebook is compared with, and the codebook."""
     levels = list(map(on_embeddings, codebooks))
-    return [(replace(view, levels=(*view.levels, *levels[:n])), centres) for n, centres in enumerate(codebooks)]
+    return [(replace(view, aside=tuple(levels[:n])), centres) for n, centres in enumerate(codebooks)]
 
 
 def _step(shards: Shards, view: View, now: Learning, config: HgitConfig, tag: str, fade: float) -> None:

@@ -34,6 +34,7 @@ class View:
         levels: those in front. transform: to the features that `space` or one of them reads. latent: the space that
             levels on embeddings work in; None: that of the embeddings.
         metric: `cosine` scales the vectors to length 1, so that distances between them tell angles.
+        aside: more levels in front, taken off for one call: a shard goes on holding its vectors as `levels` leave them.
     """
 
     space: Space = "embeddings"
@@ -41,6 +42,7 @@ class View:
     transform: Transform | None = None
     latent: Latent | None = None
     metric: Metric = "euclidean"
+    aside: tuple[Level, ...] = ()
 
 
 class Shards(Protocol):
@@ -65,6 +67,7 @@ class Shards(Protocol):
 
 FAN = 8
 """Results that are added at once."""
+_BLOCK = 16_384  # rows that levels are taken off at once
 
 
 def added(parts: Sequence[Any]) -> Any:
@@ -74,17 +77,37 @@ def added(parts: Sequence[Any]) -> Any:
     return parts[0]
 
 
+@dataclass(frozen=True)
+class _Held:
+    """What a shard has in memory: vectors of `latent`, less what `levels` say of them, scaled as `metric` has it."""
+
+    latent: Latent | None
+    levels: list[tuple[Any, ...]]
+    metric: Metric
+    rows: Float32
+
+    def leads_to(self, view: View, levels: list[tuple[Any, ...]]) -> bool:
+        """Whether the view's vectors are these, or can be had by taking off more levels."""
+        asis = self.metric == view.metric and self.levels == levels
+        behind = self.metric == "euclidean" and self.levels == levels[: len(self.levels)]
+        return (self.latent,) == (view.latent,) and (asis or behind)
+
+
 class Shard:
-    """The training items of a run: embeddings, and raw features where they are asked for, read once."""
+    """The training items of a run: one set of vectors, and features where they are asked for.
+
+    Levels are taken off the vectors where they lie, so that memory holds them once; a view that cannot be had so is
+    made from the stored embeddings, which are read again.
+    """
 
     def __init__(self, span: Span) -> None:
         torch.set_num_threads(1)  # the pool is the parallelism
         threadpool_limits(1, "blas")  # and products are the same to the bit with any number of cores
         self._span, self._train = span, trains(span.read_items(["split"]))
         self._numbers = span.start + np.flatnonzero(self._train)
-        self.embeddings = span.read_embeddings()[self._train]
         self._raw: tuple[Any, Float32] | None = None
-        self._kept: tuple[Any, Float32] | None = None
+        self._features: tuple[Any, Float32] | None = None
+        self._held: _Held | None = None
 
     def count(self) -> int:
         """Training items."""
@@ -102,24 +125,35 @@ class Shard:
         return moments(self.raw(config, seed))
 
     def rows(self, view: View) -> Float32:
-        """(n, width) vectors in a view; the last is kept, since iterations ask for it again."""
-        key = (view.space, view.latent, view.metric, *map(_told, view.levels))
-        if self._kept is None or self._kept[0] != key:
-            rows = self._make(view)
-            self._kept = (key, directions(rows) if view.metric == "cosine" else rows)
-        return self._kept[1]
-
-    def _make(self, view: View) -> Float32:
-        features, transform = None, view.transform
-        if transform is not None:
-            features = transform.standardise(self.raw(transform.config, transform.seed))
+        """(n, width) vectors in a view, until the next view is asked for."""
+        features = None if view.transform is None else self._standardised(view.transform)
         if view.space == "features":
             assert features is not None
             return features
-        left = view.latent.enter(self.embeddings, features) if view.latent else self.embeddings
-        for _, after in walk(view.levels, left, features):
-            left = after
-        return left
+        told = list(map(_told, view.levels))
+        if self._held is None or not self._held.leads_to(view, told):
+            self._held = None  # goes before the next is read
+            rows = self._span.read_embeddings()[self._train]
+            rows = view.latent.enter(rows, features) if view.latent else rows
+            self._held = _Held(view.latent, [], "euclidean", rows)
+        rows, taken = self._held.rows, len(self._held.levels)
+        if (self._held.metric, taken) != (view.metric, len(told)):
+            self._held = None  # while it is neither this view's nor the one before's
+            for start in range(0, len(rows), _BLOCK):
+                block = slice(start, start + _BLOCK)
+                left = _left(view.levels[taken:], rows[block], None if features is None else features[block])
+                rows[block] = directions(left) if view.metric == "cosine" else left
+            self._held = _Held(view.latent, told, view.metric, rows)
+        return _left(view.aside, rows, features)
+
+    def _standardised(self, transform: Transform) -> Float32:
+        """(n, f) features, kept since every view that reads them asks again; raw ones are not, any more."""
+        moments = transform.moments
+        key = (transform.config, transform.seed, moments.count, moments.total.tobytes(), moments.square.tobytes())
+        if self._features is None or self._features[0] != key:
+            self._features = (key, transform.standardise(self.raw(transform.config, transform.seed)))
+            self._raw = None
+        return self._features[1]
 
     def _draws(self, seed: int, stream: str) -> Float64:
         """One number per item, by its item_index alone."""
@@ -168,6 +202,13 @@ class Shard:
         more = unit(random_bits(0, f"{tag}-more", [self._span.start]))[0]
         draws = self._span.start + np.arange(int(share * len(rows) + more))
         return rows[below(random_bits(0, tag, draws), len(rows))]
+
+
+def _left(levels: Sequence[Level], rows: Float32, features: Float32 | None) -> Float32:
+    """What levels leave of rows; these themselves where there are none."""
+    for _, after in walk(levels, rows, features):
+        rows = after
+    return rows
 
 
 def _told(level: Level) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ from lgsid_ray.config.tokenizer import (
 )
 from lgsid_ray.errors import InputError, StorageError
 from lgsid_ray.execution.storage import StageDir
-from lgsid_ray.tokenizer.assign import assign
+from lgsid_ray.tokenizer.assign import assign, directions
 from lgsid_ray.tokenizer.clustering import kmeans
 from lgsid_ray.tokenizer.features import COLUMNS
 from lgsid_ray.tokenizer.fit import residual_levels, train_levels
@@ -418,6 +418,29 @@ def test_views_that_share_their_arrays_are_told_apart(tmp_path: Path) -> None:
     assert np.array_equal(shard.rows(View(levels=(on_embeddings(centres),))), rows[:1] - centres[label])
     other = Level("embeddings", centres, centres + 1)
     assert np.array_equal(shard.rows(View(levels=(other,))), rows[:1] - (centres + 1)[label])
+
+
+def test_a_shard_holds_its_vectors_once_and_comes_back_to_any_view(tmp_path: Path) -> None:
+    rows = blobs(300)
+    (shard,) = pool_of(rows, tmp_path, cuts=(0, 300)).shards
+    one, two = (on_embeddings(gauss(5, 6, seed)) for seed in (0, 1))
+    first, second = (left for _, left in walk([one, two], rows))
+    wanted = [
+        (View(), rows),
+        (View(levels=(one,)), first),
+        (View(levels=(one,), aside=(two,)), second),
+        (View(levels=(one, two)), second),
+        (View(levels=(one, two), metric="cosine"), directions(second)),
+        (View(metric="cosine"), directions(rows)),
+        (View(levels=(two,)), rows - two.centres[assign(rows, two.centres)]),
+    ]
+    for order in (wanted, wanted[::-1], wanted[::2] + wanted[1::2]):
+        for view, vectors in order:
+            assert np.array_equal(shard.rows(view), vectors)
+    held = shard.rows(View())
+    assert np.shares_memory(held, shard.rows(View(levels=(one,))))
+    assert not np.shares_memory(held, shard.rows(View(levels=(one,), aside=(two,))))
+    assert np.shares_memory(held, shard.rows(View(levels=(one, two), metric="cosine")))
 
 
 def places(count: int) -> dict[str, Any]:
