@@ -120,6 +120,8 @@ class SasrecConfig(TransformerConfig):
     """SASRec with cross-entropy over all items: a transformer over items' numbers, which reads no SIDs."""
 
     kind: Literal["sasrec"] = "sasrec"
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=1, ge=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
 

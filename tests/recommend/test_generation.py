@@ -49,6 +49,17 @@ def test_a_target_sees_only_what_came_before_it() -> None:
     assert found.is_new(np.arange(8)).tolist() == [True, True, True, False, True, True, True, True]
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 50])
+def test_closing_positions_and_the_events_before_them_are_all_targets_once(every: int) -> None:
+    found = sequences([3, 1, 4, 1, 5, 9, 2], [2, 6, 0], [5, 3, 5, 8])
+    for split in (TRAIN, VALID, TEST):
+        positions = found.of(split)
+        closing = positions[found.closing(positions, every)]
+        read = [(end, place) for end in closing for place in range(end, max(end - every, -1), -1)]
+        met = [place for end, place in read if found.user[place] == found.user[end] and place in positions]
+        assert sorted(met) == positions.tolist()
+
+
 def test_impressions_are_no_part_of_a_sequence() -> None:
     splits = np.array([TRAIN, NO_SPLIT, VALID, TEST], dtype=np.int8)
     user = np.zeros(4, dtype=np.int32)

@@ -23,7 +23,7 @@ def test_every_position_looks_at_itself_and_at_what_came_before() -> None:
     model = sasrec()
     for history in HISTORY:
         items = history[history >= 0]
-        x = model.item.weight[items] + model.recency.weight[: len(items)]  # latest first
+        x = 8**0.5 * model.item.weight[items] + model.place.weight[: len(items)].flip(0)  # latest first
         for block in model.blocks:
             normed, mixed = block.own_norm(x), torch.zeros_like(x)
             key, value = block.own.key_value(normed).chunk(2, dim=-1)
@@ -50,6 +50,30 @@ def test_the_search_gives_items_by_probability_and_the_loss_is_theirs() -> None:
     assert items[1:, :7].tolist() == best.indices[1:].tolist()
     assert items[0].tolist() == [*best.indices[0, :5].tolist(), -1, -1, -1, -1]
     assert (items[:, 7:] == -1).all()
+
+
+def test_in_training_every_event_of_a_closing_row_is_a_target_of_those_before_it() -> None:
+    model = Sasrec(ITEMS, 4, SasrecConfig(dimension=8, layers=2, heads=1, dropout=0.0)).train()
+    target, closing = torch.tensor([2, 6, 0]), torch.tensor([True, True, False])
+    found = model.losses(GenerateBatch(history=HISTORY, target=target, closing=closing))["item"]
+    losses = []
+    for row in (0, 1):
+        events = [int(target[row]), *HISTORY[row][HISTORY[row] >= 0].tolist()]  # latest first
+        for place in range(len(events) - 1):
+            user = model._read(torch.tensor([events[place + 1 :]]))[0, 0]
+            losses.append(-(model.item.weight @ user).log_softmax(-1)[events[place]])
+    torch.testing.assert_close(found, sum(losses) / 3)
+    found.backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_a_batch_without_a_closing_row_teaches_nothing_and_reaches_every_weight() -> None:
+    model = sasrec().train()
+    batch = GenerateBatch(history=HISTORY, target=torch.tensor([2, 6, 0]), closing=torch.zeros(3, dtype=torch.bool))
+    loss = model.losses(batch)["item"]
+    loss.backward()
+    assert loss == 0
+    assert all(weight.grad is not None and not weight.grad.any() for weight in model.parameters())
 
 
 @torch.no_grad()

@@ -24,6 +24,8 @@ class GenerateBatch(NamedTuple):
     """(b,) int64 item_index."""
     session: Tensor = None  # type: ignore[assignment]
     """(b, SESSION) int64 item_index of the target and of what follows it in the same split, -1 behind the end."""
+    closing: Tensor = None  # type: ignore[assignment]
+    """(b,) bool: with these targets and what their histories hold of the same split, every event is met once."""
     suggested: Suggested[Tensor] = None  # type: ignore[assignment]
     """What the histories suggest."""
 
@@ -57,6 +59,9 @@ class GenerateBatches:
 
     def session(self, rows: Int64) -> Int64:
         return self.sequences.sessions(rows)
+
+    def closing(self, rows: Int64) -> np.ndarray:
+        return self.sequences.closing(rows, self.length)
 
     def suggested(self, rows: Int64) -> Suggested[np.ndarray]:
         assert self.candidates is not None

@@ -49,6 +49,16 @@ class Sequences:
         own &= ahead - positions[:, None] == np.arange(SESSION)
         return np.where(own, self.item[ahead], -1)
 
+    def closing(self, positions: Int64, every: int) -> Bool:
+        """(b,) of the events of a user and split, counted from the last, the first of each `every`.
+
+        With the `every` − 1 events before each of them these are all events, each once.
+        """
+        runs = self.user.astype(np.int64) * (int(self.split.max(initial=0)) + 2) + self.split
+        last = np.flatnonzero(np.append(runs[1:] != runs[:-1], True))
+        behind = last[np.searchsorted(last, positions)] - positions
+        return np.asarray(behind % every == 0)
+
     def before(self, positions: Int64, limit: int | None) -> tuple[Int64, Int64, Int64]:
         """The events that precede each position, up to `limit` latest ones: (m,) row of `positions`, item_index, age.
 
