@@ -119,7 +119,7 @@ MODELS: dict[str, tuple[Generator, dict[str, Any]]] = {
     "tiger": (SMALL, {"dimension": 16, "layers": 2, "heads": 4, "dropout": 0.5}),
     "pointer": (POINTER, {"dimension": 8, "hidden": 8, "dropout": 0.5}),
     "onerec": (ONEREC, {"dimension": 16, "layers": 2, "heads": 4, "dropout": 0.5, "experts": 4, "balance": 1.0}),
-    "sasrec": (SASREC, {"dimension": 16, "layers": 2, "heads": 2, "dropout": 0.5}),
+    "sasrec": (SASREC, {"dimension": 16, "layers": 1, "heads": 2, "dropout": 0.5}),
 }
 
 
