@@ -127,8 +127,8 @@ def prepare(
 
     Args:
         inputs: `catalogue`, `embed`, and `fuse` where that is the teacher. asks: the item_index of a step, as many for
-            each. probe: how many items watch, and how many queries judge the end: among what lies nearest to them in
-            the reference space, and in the teacher's.
+            each. probe: how many items watch, and how many queries judge the end, among what lies nearest to them in
+            the reference space, and in the teacher's; with a teacher half as many, which say more.
 
     Raises:
         StorageError: the tables do not belong together.
@@ -139,8 +139,8 @@ def prepare(
     reference, *teacher = [Embeddings(space) for space in spaces]
     asked = draw_queries(items.count(), max(KNOWN, probe) if teacher else probe, seed)
     found = [nearest(space, asked, _AROUND) for space in (reference, *teacher)]
-    queries = asked[:probe]
-    near = np.setdiff1d(np.concatenate([one[:probe].ravel() for one in found]), queries)
+    queries = asked[: probe // 2 if teacher else probe]
+    near = np.setdiff1d(np.concatenate([one[: len(queries)].ravel() for one in found]), queries)
     control = None
     if teacher:
         close, taught = (one[:, :WATCHED] for one in found)
