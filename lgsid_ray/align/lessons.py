@@ -36,7 +36,7 @@ WINDOW_ROWS = 32_768
 """Items that the steps of a window ask for, about."""
 SPAN_ROWS = 65_536
 """Items of which a task gathers those asked for."""
-KNOWN = 4096
+KNOWN = 8192
 """Queries of which it is known what they lose in the teacher's space."""
 _AROUND = 10  # neighbours of a judging query; the model finds some that no space has among its first five
 
@@ -128,7 +128,7 @@ def prepare(
     Args:
         inputs: `catalogue`, `embed`, and `fuse` where that is the teacher. asks: the item_index of a step, as many for
             each. probe: how many items watch, and how many queries judge the end, among what lies nearest to them in
-            the reference space, and in the teacher's; with a teacher half as many, which say more.
+            the reference space, and in the teacher's.
 
     Raises:
         StorageError: the tables do not belong together.
@@ -139,7 +139,7 @@ def prepare(
     reference, *teacher = [Embeddings(space) for space in spaces]
     asked = draw_queries(items.count(), max(KNOWN, probe) if teacher else probe, seed)
     found = [nearest(space, asked, _AROUND) for space in (reference, *teacher)]
-    queries = asked[: probe // 2 if teacher else probe]
+    queries = asked[:probe]
     near = np.setdiff1d(np.concatenate([one[: len(queries)].ravel() for one in found]), queries)
     control = None
     if teacher:

@@ -59,7 +59,7 @@ class AlignBase(Section):
     trained adapters goes in, unless λ is a number: that is the user's word."""
     probe: int = Field(default=512, ge=6)
     """Training items among which Similarity@5 and T@5 are watched; and how many queries to the whole catalogue hold the
-    floor at the end: half as many in distillation, whose teacher tells how typical they are."""
+    floor at the end."""
     probe_steps: int = Field(ge=1)
     """Steps between two looks at the probe."""
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
